@@ -1,0 +1,30 @@
+// Package deps pins what the first commits need.
+package deps
+
+import (
+	_ "github.com/dgraph-io/badger/v4"
+	_ "github.com/evanphx/json-patch/v5"
+	_ "github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	_ "github.com/fluxcd/pkg/ssa"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/nats-io/jwt/v2"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/nats-io/nkeys"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/sigstore/cosign/v2/pkg/cosign"
+	_ "github.com/sigstore/sigstore-go/pkg/bundle"
+	_ "github.com/sigstore/sigstore/pkg/signature"
+	_ "github.com/spf13/cobra"
+	_ "go.uber.org/zap"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/term"
+	_ "helm.sh/helm/v3/pkg/engine"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/metadata"
+	_ "pgregory.net/rapid"
+	_ "sigs.k8s.io/controller-runtime/pkg/client"
+	_ "sigs.k8s.io/kustomize/api/krusty"
+	_ "sigs.k8s.io/yaml"
+)
