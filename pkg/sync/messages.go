@@ -1,0 +1,216 @@
+package sync
+
+import (
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// Message types of an Envelope. The type is part of what is signed, so that a message of one type is never taken for another.
+const (
+	TypeAssignment = "assignment/v1"
+	TypeState      = "state/v1"
+	TypeEvents     = "events/v1"
+	TypeAck        = "ack/v1"
+	TypeHello      = "hello/v1"
+)
+
+// Offer is what BundleSubject holds: everything of a bundle but its content. Nothing in it is believed but what the manifest's
+// signature covers; sizes and chunk counts are only hints for fetching and are bounded by the reader.
+type Offer struct {
+	Manifest   []byte   `json:"manifest"`   // exact signed bytes
+	Signatures [][]byte `json:"signatures"` // Sigstore bundles v0.3
+	Full       Blob     `json:"full"`
+	Deltas     []Delta  `json:"deltas,omitempty"`
+}
+
+// Blob describes compressed bytes cut into chunks of at most bundle.ChunkSize.
+type Blob struct {
+	Size   int64 `json:"size"` // bytes on the wire
+	Chunks int   `json:"chunks"`
+}
+
+// Delta describes a delta from an older content of the same bundle name.
+type Delta struct {
+	From bundle.Digest `json:"from"` // content digest
+	Blob
+}
+
+// Assignment is signed by the hub for one site: what it should run. A lower or equal sequence than the site has is ignored.
+type Assignment struct {
+	Site     bundle.SiteID     `json:"site"`
+	Sequence uint64            `json:"sequence"`
+	Issued   time.Time         `json:"issued"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Bundles  []AssignedBundle  `json:"bundles"`
+}
+
+// AssignedBundle is one bundle of an assignment. A name stands at most once.
+type AssignedBundle struct {
+	Name    bundle.Name    `json:"name"`
+	Version bundle.Version `json:"version"`
+	Digest  bundle.Digest  `json:"digest"` // of the manifest
+	Values  map[string]any `json:"values,omitempty"`
+	// Drift overrides the manifest's policy; empty leaves it.
+	Drift bundle.DriftMode `json:"drift,omitempty"`
+}
+
+// Phase is where a bundle stands at a site.
+type Phase string
+
+// The phases. Every phase but PhaseCurrent carries a reason or a progress message.
+const (
+	PhaseFetching  Phase = "Fetching"  // manifest or content still coming
+	PhaseAccepted  Phase = "Accepted"  // verified and durable, not begun
+	PhaseApplying  Phase = "Applying"  // intent recorded, objects being applied
+	PhaseSettling  Phase = "Settling"  // applied, waiting for health
+	PhaseCurrent   Phase = "Current"   // applied and healthy
+	PhaseUnhealthy Phase = "Unhealthy" // applied, not healthy in time or any more
+	PhaseRefused   Phase = "Refused"   // verification refused it
+	PhaseFailed    Phase = "Failed"    // the API server refused it, or it cannot be fetched or reached; retried
+	PhaseRemoving  Phase = "Removing"  // unassigned, objects being deleted
+)
+
+// State is what is true at a site now: one snapshot, the latest wins by (Epoch's age at the hub, Sequence).
+type State struct {
+	Site       bundle.SiteID  `json:"site"`
+	Epoch      string         `json:"epoch"`
+	Sequence   uint64         `json:"sequence"` // grows with every snapshot of the epoch
+	At         time.Time      `json:"at"`       // the site's clock
+	Started    time.Time      `json:"started"`  // of the agent process
+	Agent      string         `json:"agent"`    // version of holdfast-edge
+	Assignment uint64         `json:"assignment"`
+	Cluster    ClusterStatus  `json:"cluster"`
+	Bundles    []BundleStatus `json:"bundles"`
+	Outbox     OutboxStatus   `json:"outbox"`
+	// Store is empty, or says what is wrong with the store ("storageDegraded: …").
+	Store string `json:"store,omitempty"`
+}
+
+// ClusterStatus says whether the site's API server answers.
+type ClusterStatus struct {
+	Reachable bool      `json:"reachable"`
+	Version   string    `json:"version,omitempty"`
+	Since     time.Time `json:"since"`
+	Message   string    `json:"message,omitempty"`
+}
+
+// BundleStatus is one bundle at a site.
+type BundleStatus struct {
+	Name    bundle.Name    `json:"name"`
+	Desired bundle.Version `json:"desired,omitempty"` // empty: being removed
+	// Digest is the desired manifest's.
+	Digest        bundle.Digest  `json:"digest,omitempty"`
+	Current       bundle.Version `json:"current,omitempty"` // last version applied and healthy
+	CurrentDigest bundle.Digest  `json:"currentDigest,omitempty"`
+	Phase         Phase          `json:"phase"`
+	Since         time.Time      `json:"since"`
+	Reason        string         `json:"reason,omitempty"`
+	Message       string         `json:"message,omitempty"`
+	Objects       int            `json:"objects"`
+	Rendered      bundle.Digest  `json:"rendered,omitempty"`
+	Unhealthy     []ObjectStatus `json:"unhealthy,omitempty"` // at most 20
+	Drift         []Drift        `json:"drift,omitempty"`     // uncorrected, at most 50
+	DriftCount    int            `json:"driftCount"`          // uncorrected now
+	Corrected     uint64         `json:"corrected"`           // corrections since the bundle came
+}
+
+// ObjectStatus is an object that is not healthy.
+type ObjectStatus struct {
+	Object  string `json:"object"` // bundle.ObjectID.String
+	Status  string `json:"status"` // kstatus: InProgress, Failed, Terminating, NotFound, Unknown
+	Message string `json:"message,omitempty"`
+}
+
+// DriftKind is how an object differs from what was applied.
+type DriftKind string
+
+// The kinds of drift.
+const (
+	DriftDeleted DriftKind = "deleted"
+	DriftChanged DriftKind = "changed"
+)
+
+// Drift is one object that differs from what was applied: paths, never values.
+type Drift struct {
+	Object   string    `json:"object"`
+	Kind     DriftKind `json:"kind"`
+	Paths    []string  `json:"paths,omitempty"`    // JSON pointers, at most 20
+	Managers []string  `json:"managers,omitempty"` // field managers that changed it, where known
+	At       time.Time `json:"at"`
+	Message  string    `json:"message,omitempty"` // why it is not corrected
+}
+
+// OutboxStatus is the edge's queue of events.
+type OutboxStatus struct {
+	Next    uint64 `json:"next"` // sequence the next event gets
+	Acked   uint64 `json:"acked"`
+	Dropped uint64 `json:"dropped"` // events dropped in this epoch, each covered by a gap event
+}
+
+// EventKind names what happened. The set is frozen: kinds are added, never changed.
+type EventKind string
+
+// The event kinds.
+const (
+	EventStarted        EventKind = "AgentStarted"
+	EventLinkUp         EventKind = "LinkUp"
+	EventLinkDown       EventKind = "LinkDown"
+	EventAssigned       EventKind = "Assigned"
+	EventAssignRefused  EventKind = "AssignmentRefused"
+	EventAccepted       EventKind = "BundleAccepted"
+	EventRefused        EventKind = "BundleRefused"
+	EventApplying       EventKind = "ApplyStarted"
+	EventApplied        EventKind = "Applied"
+	EventApplyFailed    EventKind = "ApplyFailed"
+	EventHealthy        EventKind = "Healthy"
+	EventUnhealthy      EventKind = "Unhealthy"
+	EventRemoved        EventKind = "Removed"
+	EventDriftCorrected EventKind = "DriftCorrected"
+	EventDriftFound     EventKind = "DriftFound"
+	EventDriftGone      EventKind = "DriftGone"
+	EventClusterDown    EventKind = "ClusterUnreachable"
+	EventClusterUp      EventKind = "ClusterReachable"
+	EventStoreDamaged   EventKind = "StoreDamaged"
+	EventGap            EventKind = "Gap" // events were dropped: From, To, Message says why
+)
+
+// Event is something that happened at a site.
+type Event struct {
+	Sequence uint64         `json:"seq"` // from 1, without holes within an epoch
+	At       time.Time      `json:"at"`  // the site's clock
+	Kind     EventKind      `json:"kind"`
+	Bundle   bundle.Name    `json:"bundle,omitempty"`
+	Version  bundle.Version `json:"version,omitempty"`
+	Digest   bundle.Digest  `json:"digest,omitempty"`
+	Object   string         `json:"object,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+	Message  string         `json:"message,omitempty"`
+	Paths    []string       `json:"paths,omitempty"`
+	Offline  bool           `json:"offline,omitempty"` // the link was away when it happened
+	From     uint64         `json:"from,omitempty"`    // of a gap, inclusive
+	To       uint64         `json:"to,omitempty"`      // of a gap, inclusive
+}
+
+// EventBatch is a run of events. Sequences are consecutive except where a gap event covers what is missing.
+type EventBatch struct {
+	Site   bundle.SiteID `json:"site"`
+	Epoch  string        `json:"epoch"`
+	Events []Event       `json:"events"` // at most 500
+}
+
+// Ack is signed by the hub: it has folded every event of the epoch up to and including Upto.
+type Ack struct {
+	Site  bundle.SiteID `json:"site"`
+	Epoch string        `json:"epoch"`
+	Upto  uint64        `json:"upto"`
+}
+
+// Hello is a site's heartbeat; it proves nothing but that the site's key is alive and connected.
+type Hello struct {
+	Site  bundle.SiteID `json:"site"`
+	Epoch string        `json:"epoch"`
+	At    time.Time     `json:"at"`
+	// State is the sequence of the newest snapshot the site has sent, so that the hub knows what it holds is still true.
+	State uint64 `json:"state"`
+}
