@@ -1,0 +1,166 @@
+// Package api is the hub's HTTP API: the request and response types, and the client. Hub and CLI share it and nothing else.
+//
+// JSON over TLS, a bearer token on every request. Refusals are problem details (RFC 9457) with a hint where there is one.
+//
+//	GET    /v1/version                        Version
+//	POST   /v1/bundles                        a bundle file -> Bundle            409 for other bytes under a known name@version
+//	GET    /v1/bundles                        []Bundle
+//	GET    /v1/bundles/{name}/{version}       Bundle
+//	GET    /v1/bundles/{name}/{version}/file  the bundle file
+//	POST   /v1/sites                          SiteRequest -> SiteGrant           409 where the site exists
+//	GET    /v1/sites                          []Site          ?labels=selector
+//	GET    /v1/sites/{site}                   Site
+//	POST   /v1/assignments                    AssignRequest -> []AssignResult
+//	POST   /v1/unassignments                  UnassignRequest -> []AssignResult
+//	GET    /v1/drift                          []SiteDrift     ?site=
+//	GET    /v1/events                         []SiteEvent     ?site=&since=RFC3339&limit=
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// Problem is a refusal (RFC 9457, media type application/problem+json).
+type Problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`            // what was refused
+	Detail string `json:"detail,omitempty"` // why
+	Hint   string `json:"hint,omitempty"`   // what to do
+	Reason string `json:"reason,omitempty"` // machine-readable, for example verify.Reason
+}
+
+// Version of the hub.
+type Version struct {
+	Version string `json:"version"`
+	Fleet   string `json:"fleet"`
+}
+
+// Bundle is one entry of the catalog.
+type Bundle struct {
+	Name      bundle.Name    `json:"name"`
+	Version   bundle.Version `json:"version"`
+	Counter   bundle.Counter `json:"counter"`
+	Digest    bundle.Digest  `json:"digest"` // of the manifest
+	Content   bundle.Digest  `json:"content"`
+	Objects   int            `json:"objects"`
+	Size      int64          `json:"size"` // content, bytes
+	Wire      int64          `json:"wire"` // compressed, bytes
+	Deltas    []BundleDelta  `json:"deltas,omitempty"`
+	Key       string         `json:"key"` // release key that signed it
+	Created   time.Time      `json:"created"`
+	Pushed    time.Time      `json:"pushed"`
+	Sites     int            `json:"sites"`   // assigned
+	Current   int            `json:"current"` // of these, sites that run it and say so
+	Duplicate bool           `json:"duplicate,omitempty"`
+}
+
+// BundleDelta is a delta the hub holds.
+type BundleDelta struct {
+	From bundle.Version `json:"from"`
+	Wire int64          `json:"wire"` // bytes
+}
+
+// SiteRequest asks for a new site. PublicKey is the site's NATS user key ("U…"); its seed never leaves the desk or the device.
+type SiteRequest struct {
+	ID        bundle.SiteID     `json:"id"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	PublicKey string            `json:"publicKey"`
+}
+
+// SiteGrant is what the hub gives a new site: with the seed it makes the site file.
+type SiteGrant struct {
+	Site      bundle.SiteID   `json:"site"`
+	Servers   []string        `json:"servers"` // NATS URLs
+	CA        string          `json:"ca"`      // PEM
+	JWT       string          `json:"jwt"`
+	HubKey    string          `json:"hubKey"` // public key of the hub's signatures
+	HeartBeat int             `json:"heartbeatSeconds"`
+	Trust     json.RawMessage `json:"trust"` // verify.Trust
+}
+
+// Freshness says how far a fact can be believed.
+type Freshness string
+
+// The kinds of freshness.
+const (
+	Fresh   Freshness = "fresh"   // heard from within two heartbeats
+	Stale   Freshness = "stale"   // the last word is older
+	Unknown Freshness = "unknown" // never heard from
+)
+
+// Site is what the hub knows about a site, dated.
+type Site struct {
+	ID        bundle.SiteID     `json:"id"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Added     time.Time         `json:"added"`
+	Connected bool              `json:"connected"` // heard from within two heartbeats
+	LastSeen  *time.Time        `json:"lastSeen,omitempty"`
+	Freshness Freshness         `json:"freshness"`
+	// Sequence is of the newest assignment; State.Assignment tells which one the site has.
+	Sequence uint64                     `json:"sequence"`
+	Assigned []fleetsync.AssignedBundle `json:"assigned"`
+	// State is the last snapshot; nil if there was none. StateAt is when the hub received it.
+	State   *fleetsync.State `json:"state,omitempty"`
+	StateAt *time.Time       `json:"stateAt,omitempty"`
+	Events  EventWindow      `json:"events"`
+	// Alarms are what a person should look at: gaps, refused reports, two epochs alive.
+	Alarms []string `json:"alarms,omitempty"`
+}
+
+// EventWindow is what the hub has of a site's events in its newest epoch.
+type EventWindow struct {
+	Epoch string `json:"epoch,omitempty"`
+	Upto  uint64 `json:"upto"` // folded without a hole
+}
+
+// AssignRequest puts a bundle into the assignment of sites.
+type AssignRequest struct {
+	Sites  []bundle.SiteID  `json:"sites"`
+	Bundle bundle.Ref       `json:"bundle"`
+	Values map[string]any   `json:"values,omitempty"`
+	Drift  bundle.DriftMode `json:"drift,omitempty"`
+}
+
+// UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.
+type UnassignRequest struct {
+	Sites []bundle.SiteID `json:"sites"`
+	Name  bundle.Name     `json:"name"`
+}
+
+// AssignResult is the outcome for one site.
+type AssignResult struct {
+	Site     bundle.SiteID `json:"site"`
+	Sequence uint64        `json:"sequence,omitempty"`
+	Changed  bool          `json:"changed"`
+	Error    *Problem      `json:"error,omitempty"`
+}
+
+// SiteDrift is uncorrected drift of one bundle at one site, as of At.
+type SiteDrift struct {
+	Site      bundle.SiteID     `json:"site"`
+	Bundle    bundle.Name       `json:"bundle"`
+	At        time.Time         `json:"at"`
+	Freshness Freshness         `json:"freshness"`
+	Corrected uint64            `json:"corrected"`
+	Drift     []fleetsync.Drift `json:"drift"`
+	Count     int               `json:"count"`
+}
+
+// SiteEvent is an event with what the hub adds to it.
+type SiteEvent struct {
+	Site     bundle.SiteID `json:"site"`
+	Epoch    string        `json:"epoch"`
+	Received time.Time     `json:"received"`
+	fleetsync.Event
+}
+
+// ContextFile tells the CLI where a hub is: the hub writes one for its admin at first start.
+type ContextFile struct {
+	URL   string `json:"url"`
+	CA    string `json:"ca"` // PEM
+	Token string `json:"token"`
+}

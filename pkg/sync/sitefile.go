@@ -1,0 +1,24 @@
+package sync
+
+import (
+	"encoding/json"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// SiteFileSchema is the schema identifier of a SiteFile.
+const SiteFileSchema = "holdfast.dev/site/v1"
+
+// SiteFile is all an edge agent needs to be its site: identity, where the hub is, and whom to believe. It holds a secret (Seed).
+type SiteFile struct {
+	Schema  string        `json:"schema"`
+	Site    bundle.SiteID `json:"site"`
+	Servers []string      `json:"servers"` // NATS URLs, tls://host:port
+	CA      string        `json:"ca"`      // PEM
+	JWT     string        `json:"jwt"`
+	Seed    string        `json:"seed"`   // NATS user seed ("SU…"); also signs the site's reports
+	HubKey  string        `json:"hubKey"` // NATS public key ("U…") whose signature assignments and acks carry
+	// HeartBeatSeconds is how often the site says hello; 0 is 60.
+	HeartBeatSeconds int             `json:"heartbeatSeconds,omitempty"`
+	Trust            json.RawMessage `json:"trust"` // verify.Trust
+}
