@@ -1,0 +1,357 @@
+package sync
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// Pauses of the edge. The safety look is for pokes that were lost.
+const (
+	lookEvery      = 5 * time.Minute
+	firstRetry     = 2 * time.Second
+	longestRetry   = 5 * time.Minute
+	defaultHealth  = 5 * time.Minute
+	snapshotPause  = 500 * time.Millisecond // between two snapshots, so that a busy apply costs a few messages
+	snapshotsAhead = 1000                   // sequences reserved with one write
+)
+
+// Edge decides what a site does next. It is a value machine: Step is its only method that changes it, it has no clock, no goroutine and no I/O,
+// and a restart feeds the stored records into the same Step. It is not safe for concurrent use.
+type Edge struct {
+	cfg        EdgeConfig
+	identity   identityRecord
+	assignment *Assignment
+	bundles    map[bundle.Name]*held
+	marks      map[bundle.Name]Mark
+	outbox     outbox
+
+	started   time.Time
+	linked    bool
+	looking   bool
+	lookAt    time.Time
+	lookTries int
+	helloAt   time.Time
+	running   bundle.Name // name of the bundle whose Run is under way
+	refused   string      // the last assignment that was refused, so that it is said once
+	cluster   ClusterStatus
+	store     string
+
+	snapshot struct {
+		next     uint64
+		last     uint64 // sequence sent last
+		dirty    bool
+		inFlight bool
+		notUntil time.Time
+	}
+}
+
+// NewEdge makes an Edge whose first input must be Restored.
+func NewEdge(cfg EdgeConfig) *Edge {
+	if cfg.HeartBeat == 0 {
+		cfg.HeartBeat = time.Minute
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 20_000
+	}
+	return &Edge{
+		cfg:     cfg,
+		bundles: map[bundle.Name]*held{},
+		marks:   map[bundle.Name]Mark{},
+		outbox:  outbox{outboxRecord: outboxRecord{Next: 1}, limit: cfg.MaxPending},
+	}
+}
+
+// Epoch is the random identity of this life of the store.
+func (e *Edge) Epoch() string { return e.identity.Epoch }
+
+// Marks are the highest release counters accepted, by bundle name.
+func (e *Edge) Marks() map[bundle.Name]Mark { return maps.Clone(e.marks) }
+
+// Step takes what happened and says what to do. The only error is a stored record that does not decode or verify: the store is damaged.
+func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
+	out := &Effects{}
+	switch in := in.(type) {
+	case Restored:
+		if err := e.begin(now, in, out); err != nil {
+			return Effects{}, err
+		}
+	case LinkChanged:
+		e.linkChanged(now, in.Up, out)
+	case Poked:
+		e.lookAt = now
+	case Looked:
+		e.looked(now, in, out)
+	case Fetched:
+		e.fetched(now, in, out)
+	case Ran:
+		e.ran(now, in, out)
+	case HealthSeen:
+		e.healthSeen(now, in, out)
+	case DriftSeen:
+		e.driftSeen(now, in, out)
+	case Corrected:
+		e.corrected(now, in, out)
+	case ClusterSeen:
+		e.clusterSeen(now, in, out)
+	case Sent:
+		e.delivered(now, in)
+	case StoreSeen:
+		if e.store != in.Message {
+			e.store, e.snapshot.dirty = in.Message, true
+		}
+	case Damage:
+		e.say(now, out, Event{Kind: EventStoreDamaged, Message: in.Message})
+	case Tick:
+	}
+	e.proceed(now, out)
+	return *out, nil
+}
+
+func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
+	if err := e.restore(in.Records); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Marks)) {
+		if mark := in.Marks[name]; mark.Counter > e.marks[name].Counter {
+			e.marks[name] = mark
+			out.Persist = append(out.Persist, record(markKey(name), mark))
+		}
+	}
+	e.started = now
+	e.cluster.Since = now
+	if e.identity.Epoch == "" {
+		e.identity.Epoch = e.cfg.NewEpoch
+	}
+	e.snapshot.next = e.identity.Snapshots + 1
+	e.reserveSnapshots(out)
+	e.outbox.sent = e.outbox.Acked
+	e.say(now, out, Event{Kind: EventStarted, Message: e.cfg.Agent})
+	return nil
+}
+
+func (e *Edge) reserveSnapshots(out *Effects) {
+	e.identity.Snapshots = e.snapshot.next + snapshotsAhead
+	out.Persist = append(out.Persist, record(keyIdentity, e.identity))
+}
+
+// say records an event: it is durable before anything else of this step happens, and goes out when the link allows.
+func (e *Edge) say(now time.Time, out *Effects, ev Event) {
+	ev.At = now
+	ev.Offline = !e.linked
+	out.Persist = append(out.Persist, e.outbox.append(ev)...)
+	e.snapshot.dirty = true
+}
+
+func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
+	if up == e.linked {
+		return
+	}
+	if up {
+		e.linked = true
+		e.lookAt, e.helloAt = now, now
+		e.snapshot.inFlight, e.outbox.inFlight, e.looking = false, false, false
+		e.outbox.sent = e.outbox.Acked
+		for _, h := range e.bundles { // what waited for the link need not wait longer
+			if h.Phase == PhaseFetching {
+				h.retryAt = now
+			}
+		}
+		e.say(now, out, Event{Kind: EventLinkUp})
+		return
+	}
+	e.say(now, out, Event{Kind: EventLinkDown})
+	e.linked = false
+}
+
+func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
+	e.looking = false
+	if in.Err != "" {
+		e.lookTries++
+		e.lookAt = now.Add(pause(e.lookTries))
+		return
+	}
+	e.lookTries = 0
+	if !e.lookAt.After(now) {
+		e.lookAt = now.Add(lookEvery)
+	}
+	if in.Ack != nil {
+		var ack Ack
+		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
+			out.Persist = append(out.Persist, e.outbox.acknowledge(ack.Upto)...)
+		}
+	}
+	if in.Assignment != nil {
+		e.assigned(now, in.Assignment, out)
+	}
+}
+
+func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
+	var a Assignment
+	err := Open(TypeAssignment, sealed, e.cfg.HubKey, &a)
+	switch {
+	case err != nil:
+	case a.Site != e.cfg.Site:
+		err = fmt.Errorf("it is for site %s, this is %s", a.Site, e.cfg.Site)
+	case e.assignment != nil && a.Sequence < e.assignment.Sequence:
+		err = fmt.Errorf("sequence %d is older than %d", a.Sequence, e.assignment.Sequence)
+	case e.assignment != nil && a.Sequence == e.assignment.Sequence:
+		return
+	default:
+		err = checkAssigned(a.Bundles)
+	}
+	if err != nil {
+		if digest := string(bundle.DigestOf(sealed)); e.refused != digest {
+			e.refused = digest
+			e.say(now, out, Event{Kind: EventAssignRefused, Reason: "AssignmentRefused", Message: err.Error()})
+		}
+		return
+	}
+	e.assignment = &a
+	out.Persist = append(out.Persist, Record{keyAssignment, slices.Clone(sealed)})
+	e.say(now, out, Event{Kind: EventAssigned, Message: assignedText(a)})
+	e.adopt(now, a, out)
+}
+
+func checkAssigned(bundles []AssignedBundle) error {
+	seen := map[bundle.Name]bool{}
+	for _, b := range bundles {
+		if _, err := bundle.ParseName(string(b.Name)); err != nil {
+			return err
+		}
+		if _, err := bundle.ParseDigest(string(b.Digest)); err != nil {
+			return fmt.Errorf("bundle %s: %w", b.Name, err)
+		}
+		if seen[b.Name] {
+			return fmt.Errorf("bundle %s stands in it twice", b.Name)
+		}
+		seen[b.Name] = true
+	}
+	return nil
+}
+
+func assignedText(a Assignment) string {
+	text := fmt.Sprintf("assignment %d:", a.Sequence)
+	if len(a.Bundles) == 0 {
+		return text + " nothing"
+	}
+	for _, b := range a.Bundles {
+		text += " " + bundle.Ref{Name: b.Name, Version: b.Version}.String()
+	}
+	return text
+}
+
+func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
+	was := e.cluster
+	if in.Reachable == was.Reachable && in.Version == was.Version && in.Message == was.Message && !was.Since.IsZero() && e.snapshot.last > 0 {
+		return
+	}
+	e.cluster.Version, e.cluster.Message = in.Version, in.Message
+	if in.Version == "" {
+		e.cluster.Version = was.Version
+	}
+	e.snapshot.dirty = true
+	if in.Reachable == was.Reachable {
+		return
+	}
+	e.cluster.Reachable, e.cluster.Since = in.Reachable, now
+	if !in.Reachable {
+		e.say(now, out, Event{Kind: EventClusterDown, Message: in.Message})
+		return
+	}
+	e.say(now, out, Event{Kind: EventClusterUp, Message: in.Version})
+	for _, h := range e.bundles { // what failed for want of a cluster need not wait out its pause
+		h.resumeAt = now
+		if h.Phase == PhaseFailed || h.Phase == PhaseRemoving {
+			h.retryAt = now
+		}
+	}
+}
+
+func (e *Edge) delivered(now time.Time, in Sent) {
+	switch in.Type {
+	case TypeEvents:
+		e.outbox.inFlight = false
+		if in.Err == "" {
+			e.outbox.sent = max(e.outbox.sent, in.Upto)
+		} else {
+			e.snapshot.notUntil = now.Add(firstRetry)
+		}
+	case TypeState:
+		e.snapshot.inFlight = false
+		if in.Err != "" {
+			e.snapshot.dirty = true
+			e.snapshot.notUntil = now.Add(firstRetry)
+		}
+	}
+}
+
+// proceed adds what is due now, whatever the input was.
+func (e *Edge) proceed(now time.Time, out *Effects) {
+	for _, name := range e.names() {
+		e.advance(now, name, e.bundles[name], out)
+	}
+	if e.linked {
+		e.report(now, out)
+		if !e.looking && !e.lookAt.After(now) {
+			e.looking, out.Look = true, true
+		}
+	}
+	out.Wake = e.nextWake(now)
+}
+
+// report sends the snapshot before the backlog, so that the hub's picture is right after one message.
+func (e *Edge) report(now time.Time, out *Effects) {
+	s := &e.snapshot
+	if s.dirty && !s.inFlight && !s.notUntil.After(now) {
+		state := e.state(now)
+		s.last, s.dirty, s.inFlight, s.notUntil = state.Sequence, false, true, now.Add(snapshotPause)
+		if s.next++; s.next > e.identity.Snapshots {
+			e.reserveSnapshots(out)
+		}
+		out.Send = append(out.Send, Send{Type: TypeState, State: &state})
+	}
+	if from, to, ok := e.outbox.next(); ok {
+		e.outbox.inFlight = true
+		out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
+	}
+	if !e.helloAt.After(now) {
+		e.helloAt = now.Add(e.cfg.HeartBeat)
+		out.Send = append(out.Send, Send{Type: TypeHello, Hello: &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.last}})
+	}
+}
+
+func (e *Edge) nextWake(now time.Time) time.Time {
+	var wake time.Time
+	sooner := func(t time.Time) {
+		if t.After(now) && (wake.IsZero() || t.Before(wake)) {
+			wake = t
+		}
+	}
+	if e.linked {
+		sooner(e.helloAt)
+		sooner(e.lookAt)
+		if e.snapshot.dirty {
+			sooner(e.snapshot.notUntil)
+		}
+	}
+	for _, h := range e.bundles {
+		sooner(h.retryAt)
+		sooner(h.resumeAt)
+		sooner(h.deadline)
+	}
+	return wake
+}
+
+func (e *Edge) names() []bundle.Name { return slices.Sorted(maps.Keys(e.bundles)) }
+
+// pause grows with the attempts, from two seconds to five minutes.
+func pause(attempts int) time.Duration {
+	if attempts > 8 {
+		return longestRetry
+	}
+	return min(firstRetry<<max(attempts-1, 0), longestRetry)
+}

@@ -1,0 +1,72 @@
+package sync
+
+// maxBatch is the most events in one EventBatch.
+const maxBatch = 500
+
+// outbox is the decisions about the durable queue of events. The events themselves are in the store, one record each,
+// so an outage costs disk, not memory.
+type outbox struct {
+	outboxRecord
+	sent     uint64 // delivered in this connection, not necessarily acknowledged
+	inFlight bool
+	limit    int
+}
+
+// append gives the event its sequence and adds the records that make it durable. When the queue is full its oldest events become
+// one gap event, which keeps the sequence of the last event it stands for: what the hub sees stays in order and without a hole.
+func (o *outbox) append(ev Event) []Record {
+	ev.Sequence = o.Next
+	o.Next++
+	records := []Record{record(EventKey(ev.Sequence), ev)}
+	if pending := o.Next - 1 - o.Acked; pending > uint64(o.limit) {
+		records = append(records, o.drop(pending/10+1, ev)...)
+	}
+	return append(records, record(keyOutbox, o.outboxRecord))
+}
+
+func (o *outbox) drop(n uint64, now Event) []Record {
+	first := o.Acked + 1
+	from, begin := first, first
+	if o.GapTo >= first { // the head is a gap already: it grows, nothing is counted twice
+		from, begin = max(o.GapFrom, first), o.GapTo
+	}
+	to := min(begin+n, o.Next-2) // never the newest
+	var records []Record
+	for s := begin; s < to; s++ {
+		records = append(records, Record{Key: EventKey(s)})
+	}
+	gap := Event{Sequence: to, At: now.At, Kind: EventGap, From: from, To: to, Reason: "OutboxFull", Message: "the outbox was full: the oldest events were dropped", Offline: now.Offline}
+	o.Dropped += to - begin
+	if o.GapTo < first {
+		o.Dropped++ // the event whose place the gap takes
+	}
+	o.GapFrom, o.GapTo = from, to
+	return append(records, record(EventKey(to), gap))
+}
+
+// acknowledge moves the acknowledged mark and gives the records that forget what the hub has.
+func (o *outbox) acknowledge(upto uint64) []Record {
+	if upto <= o.Acked || upto >= o.Next {
+		return nil
+	}
+	var records []Record
+	begin := o.Acked + 1
+	if o.GapTo >= begin {
+		begin = o.GapTo // what it covers is gone already
+	}
+	for s := begin; s <= upto; s++ {
+		records = append(records, Record{Key: EventKey(s)})
+	}
+	o.Acked = upto
+	o.sent = max(o.sent, upto)
+	return append(records, record(keyOutbox, o.outboxRecord))
+}
+
+// next is the range to send now, false if there is none or one is under way.
+func (o *outbox) next() (from, to uint64, ok bool) {
+	from = max(o.sent, o.Acked) + 1
+	if o.inFlight || from >= o.Next {
+		return 0, 0, false
+	}
+	return from, min(o.Next-1, from+maxBatch-1), true
+}

@@ -1,0 +1,404 @@
+package sync
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// adopt takes the assignment as what is wanted from now on.
+func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
+	wanted := map[bundle.Name]bool{}
+	for _, b := range a.Bundles {
+		wanted[b.Name] = true
+		want := &order{b, a.Labels, specOf(b, a.Labels)}
+		h := e.bundles[b.Name]
+		if h == nil {
+			h = newHeld()
+			e.bundles[b.Name] = h
+		}
+		if h.Want != nil && h.Want.Spec == want.Spec {
+			continue
+		}
+		h.Want = want
+		h.attempts, h.retryAt, h.deadline = 0, time.Time{}, time.Time{}
+		phase := PhaseFetching
+		if h.loaded[b.Digest] && h.Accepted == b.Digest {
+			phase = PhaseAccepted
+			h.takeDriftMode()
+		}
+		h.Since = now
+		e.enter(now, b.Name, h, phase, "", "", out)
+	}
+	for _, name := range e.names() {
+		if h := e.bundles[name]; !wanted[name] && h.Want != nil {
+			h.Want, h.deadline, h.attempts, h.retryAt = nil, time.Time{}, 0, time.Time{}
+			e.enter(now, name, h, PhaseRemoving, "", "", out)
+		}
+	}
+	e.snapshot.dirty = true
+}
+
+// specOf identifies everything that decides what a bundle renders to at a site.
+func specOf(b AssignedBundle, labels map[string]string) string {
+	raw, err := json.Marshal(struct {
+		Digest bundle.Digest
+		Values map[string]any
+		Drift  bundle.DriftMode
+		Labels map[string]string
+	}{b.Digest, b.Values, b.Drift, labels})
+	if err != nil {
+		panic(fmt.Sprintf("an assigned bundle does not encode: %v", err))
+	}
+	return bundle.DigestOf(raw).Hex()[:32]
+}
+
+// enter moves a bundle to a phase and makes that durable.
+func (e *Edge) enter(now time.Time, name bundle.Name, h *held, phase Phase, reason, message string, out *Effects) {
+	if h.Phase != phase {
+		h.Phase, h.Since = phase, now
+	}
+	h.Reason, h.Message = reason, message
+	out.Persist = append(out.Persist, record(bundleKey(name), h))
+	e.snapshot.dirty = true
+}
+
+// advance adds the next thing to do for one bundle, if it is due.
+func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
+	if h.Phase == PhaseSettling && !h.deadline.IsZero() && !h.deadline.After(now) {
+		h.deadline = time.Time{}
+		e.unhealthy(now, name, h, "HealthTimeout", out)
+	}
+	if h.Want == nil {
+		if e.running == "" && !h.retryAt.After(now) {
+			e.run(name, Run{Bundle: AssignedBundle{Name: name}, Remove: true}, out)
+		}
+		return
+	}
+	due := h.Phase != PhaseRefused && !h.retryAt.After(now)
+	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
+		h.fetch(h.Want.Bundle, out)
+	}
+	if due && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
+		e.start(now, name, h, out)
+	}
+	// What was in force before a restart is watched again until the new order can take over: by itself, also without a link.
+	if old := h.resumable(); old != nil && h.watched == "" && !h.resumeAt.After(now) {
+		if !h.loaded[old.Bundle.Digest] {
+			h.fetch(old.Bundle, out)
+		} else if e.running == "" {
+			e.run(name, Run{Bundle: old.Bundle, Labels: old.Labels, Spec: old.Spec}, out)
+		}
+	}
+}
+
+func (h *held) fetch(b AssignedBundle, out *Effects) {
+	if !h.fetching[b.Digest] {
+		h.fetching[b.Digest] = true
+		out.Fetch = append(out.Fetch, Fetch{b})
+	}
+}
+
+func (e *Edge) run(name bundle.Name, r Run, out *Effects) {
+	e.running = name
+	out.Run = &r
+}
+
+// start records the intent and asks for the apply.
+func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
+	if e.running != "" {
+		return
+	}
+	if missing := e.unmet(h); missing != "" && !h.inForce() {
+		if h.Message != missing {
+			e.enter(now, name, h, PhaseAccepted, "Waiting", missing, out)
+		}
+		return
+	}
+	e.run(name, Run{Bundle: h.Want.Bundle, Labels: h.Want.Labels, Spec: h.Want.Spec}, out)
+	if h.inForce() || h.Phase == PhaseFailed { // a repeat tells nothing new; its end does
+		return
+	}
+	// Commit point: after this a crash finds the intent and repeats the apply, which changes only what is not yet so.
+	h.Intent = h.Want
+	e.enter(now, name, h, PhaseApplying, "", "", out)
+	e.say(now, out, e.about(h, name, Event{Kind: EventApplying}))
+}
+
+// inForce says that Want is what was applied last.
+func (h *held) inForce() bool {
+	return h.Intent == nil && h.Applied != nil && h.Want != nil && h.Applied.Spec == h.Want.Spec
+}
+
+func (h *held) takeDriftMode() {
+	if h.Want.Bundle.Drift != "" {
+		h.Drift = h.Want.Bundle.Drift
+	}
+}
+
+// unmet names the first requirement that is not current, or is empty.
+func (e *Edge) unmet(h *held) string {
+	for _, r := range h.Requires {
+		other := e.bundles[r.Name]
+		if other == nil || other.Phase != PhaseCurrent || (r.MinVersion != "" && bundle.CompareVersions(other.Current, r.MinVersion) < 0) {
+			text := "waits for bundle " + string(r.Name)
+			if r.MinVersion != "" {
+				text += " " + string(r.MinVersion) + " or newer"
+			}
+			return text
+		}
+	}
+	return ""
+}
+
+func (e *Edge) about(h *held, name bundle.Name, ev Event) Event {
+	ev.Bundle = name
+	if h.Want != nil {
+		ev.Version, ev.Digest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+	}
+	return ev
+}
+
+func (e *Edge) fetched(now time.Time, in Fetched, out *Effects) {
+	h := e.bundles[in.Name]
+	if h == nil {
+		return
+	}
+	delete(h.fetching, in.Digest)
+	ok := in.Refusal == nil && in.Err == ""
+	if ok {
+		h.loaded[in.Digest] = true
+	}
+	if h.Want == nil || h.Want.Bundle.Digest != in.Digest { // for resuming, or overtaken by a newer assignment
+		if !ok {
+			h.setbacks++
+			h.resumeAt = now.Add(pause(h.setbacks))
+		}
+		return
+	}
+	if ok && in.Counter < e.marks[in.Name].Counter {
+		in.Refusal = &Refusal{"OlderCounter", fmt.Sprintf("release counter %d is older than %d, which was accepted before", in.Counter, e.marks[in.Name].Counter)}
+	}
+	switch {
+	case in.Refusal != nil:
+		delete(h.loaded, in.Digest)
+		e.enter(now, in.Name, h, PhaseRefused, in.Refusal.Reason, in.Refusal.Message, out)
+		e.say(now, out, e.about(h, in.Name, Event{Kind: EventRefused, Reason: in.Refusal.Reason, Message: in.Refusal.Message}))
+	case in.Err != "":
+		h.attempts++
+		h.retryAt = now.Add(pause(h.attempts))
+		h.resumeAt = h.retryAt
+		if h.Phase == PhaseFetching && h.Message != in.Err {
+			h.Reason, h.Message = "FetchFailed", in.Err
+			e.snapshot.dirty = true
+		}
+	default:
+		e.accept(now, in, h, out)
+	}
+}
+
+func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
+	h.attempts, h.retryAt = 0, time.Time{}
+	h.HealthTimeout, h.Requires, h.Drift = in.HealthTimeout, in.Requires, in.Drift
+	h.takeDriftMode()
+	if h.HealthTimeout == 0 {
+		h.HealthTimeout = defaultHealth
+	}
+	if h.Accepted == in.Digest && h.Phase != PhaseFetching { // verified again after a restart
+		return
+	}
+	// Commit point: acceptance, its counter and its event are one transaction.
+	h.Accepted, h.Objects = in.Digest, in.Objects
+	if mark := (Mark{in.Counter, in.Digest}); e.marks[in.Name] != mark {
+		e.marks[in.Name] = mark
+		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
+	}
+	e.enter(now, in.Name, h, PhaseAccepted, "", "", out)
+	e.say(now, out, e.about(h, in.Name, Event{Kind: EventAccepted, Message: fmt.Sprintf("%d objects, counter %d", in.Objects, in.Counter)}))
+}
+
+func (e *Edge) ran(now time.Time, in Ran, out *Effects) {
+	if e.running == in.Name {
+		e.running = ""
+	}
+	h := e.bundles[in.Name]
+	switch {
+	case h == nil:
+	case in.Remove:
+		e.removed(now, in, h, out)
+	case h.Want == nil || in.Spec != h.Want.Spec:
+		e.resumed(now, in, h, out)
+	case in.Outcome != OutcomeApplied:
+		e.applyFailed(now, in, h, out)
+	default:
+		e.applied(now, in, h, out)
+	}
+}
+
+// resumed is the end of a Run for an order that is not, or no longer, the wanted one.
+func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
+	if in.Outcome != OutcomeApplied {
+		h.setbacks++
+		h.resumeAt = now.Add(pause(h.setbacks))
+		return
+	}
+	h.watched, h.setbacks = in.Spec, 0
+	if h.Intent != nil && h.Intent.Spec == in.Spec {
+		h.Applied, h.Intent = h.Intent, nil
+		out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
+	}
+}
+
+func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
+	h.attempts++
+	h.retryAt = now.Add(pause(h.attempts))
+	if in.Outcome == OutcomeRejected { // nothing was changed: what was applied before stays in force
+		h.Intent = nil
+	}
+	if h.Phase == PhaseFailed && h.Message == in.Message {
+		return
+	}
+	e.enter(now, in.Name, h, PhaseFailed, in.Reason, in.Message, out)
+	e.say(now, out, e.about(h, in.Name, Event{Kind: EventApplyFailed, Object: in.Object, Reason: in.Reason, Message: in.Message}))
+}
+
+func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
+	again := h.inForce() && h.Phase != PhaseFailed
+	h.watched, h.attempts, h.retryAt, h.setbacks = in.Spec, 0, time.Time{}, 0
+	h.Rendered, h.Objects = in.Rendered, in.Objects
+	h.Applied, h.Intent = h.Want, nil
+	h.unhealthy, h.drifted = nil, nil
+	if again && in.Changed == 0 && in.Pruned == 0 && h.Phase != PhaseSettling {
+		return
+	}
+	h.deadline = now.Add(h.HealthTimeout)
+	e.enter(now, in.Name, h, PhaseSettling, "", "waiting for the objects to become healthy", out)
+	e.say(now, out, e.about(h, in.Name, Event{Kind: EventApplied, Message: fmt.Sprintf("%d of %d objects changed, %d deleted", in.Changed, in.Objects, in.Pruned)}))
+}
+
+func (e *Edge) removed(now time.Time, in Ran, h *held, out *Effects) {
+	if in.Outcome != OutcomeApplied {
+		h.attempts++
+		h.retryAt = now.Add(pause(h.attempts))
+		if h.Message != in.Message {
+			e.enter(now, in.Name, h, h.Phase, in.Reason, in.Message, out)
+			e.say(now, out, Event{Kind: EventApplyFailed, Bundle: in.Name, Object: in.Object, Reason: in.Reason, Message: "removing: " + in.Message})
+		}
+		return
+	}
+	e.say(now, out, Event{Kind: EventRemoved, Bundle: in.Name, Version: h.Current, Message: fmt.Sprintf("%d objects deleted", in.Pruned)})
+	if h.Want != nil { // assigned again meanwhile: begin anew
+		h.Intent, h.Applied, h.Current, h.CurrentDigest, h.watched = nil, nil, "", "", ""
+		e.enter(now, in.Name, h, PhaseFetching, "", "", out)
+		return
+	}
+	delete(e.bundles, in.Name)
+	out.Persist = append(out.Persist, Record{Key: bundleKey(in.Name)})
+	out.Retain = e.retained()
+}
+
+func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
+	h := e.bundles[in.Name]
+	if h == nil || h.Want == nil || in.Spec != h.watched || in.Spec != h.Want.Spec {
+		return
+	}
+	if !slices.Equal(h.unhealthy, in.Unhealthy) {
+		h.unhealthy = in.Unhealthy
+		e.snapshot.dirty = true
+	}
+	switch {
+	case len(in.Unhealthy) == 0 && h.Phase != PhaseCurrent:
+		h.deadline = time.Time{}
+		h.Current, h.CurrentDigest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+		e.enter(now, in.Name, h, PhaseCurrent, "", "", out)
+		e.say(now, out, e.about(h, in.Name, Event{Kind: EventHealthy}))
+		out.Retain = e.retained()
+	case len(in.Unhealthy) > 0 && h.Phase == PhaseCurrent:
+		// A rolling restart is not yet a failure: it gets the time an apply gets.
+		h.deadline = now.Add(h.HealthTimeout)
+		e.enter(now, in.Name, h, PhaseSettling, "", "an object is no longer healthy", out)
+	}
+}
+
+func (e *Edge) unhealthy(now time.Time, name bundle.Name, h *held, reason string, out *Effects) {
+	ev := Event{Kind: EventUnhealthy, Reason: reason, Message: fmt.Sprintf("not healthy after %s", h.HealthTimeout)}
+	if len(h.unhealthy) > 0 {
+		first := h.unhealthy[0]
+		ev.Object = first.Object
+		ev.Message += fmt.Sprintf(": %s is %s: %s", first.Object, first.Status, first.Message)
+	}
+	e.enter(now, name, h, PhaseUnhealthy, reason, ev.Message, out)
+	e.say(now, out, e.about(h, name, ev))
+}
+
+func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
+	h := e.bundles[in.Name]
+	if h == nil {
+		return
+	}
+	if in.Gone {
+		if _, was := h.drifted[in.Drift.Object]; was {
+			delete(h.drifted, in.Drift.Object)
+			e.say(now, out, e.about(h, in.Name, Event{Kind: EventDriftGone, Object: in.Drift.Object}))
+		}
+		return
+	}
+	in.Drift.At = now
+	if h.Drift != bundle.DriftReport {
+		// Nothing is to be durable first: a correction must work with a full or broken disk.
+		out.Correct = append(out.Correct, Correct{in.Name, in.Drift})
+		return
+	}
+	e.remember(now, in.Name, h, in.Drift, "reported only, by policy", out)
+}
+
+func (e *Edge) remember(now time.Time, name bundle.Name, h *held, d Drift, why string, out *Effects) {
+	d.Message = why
+	before, known := h.drifted[d.Object]
+	if known && before.Kind == d.Kind && slices.Equal(before.Paths, d.Paths) && before.Message == d.Message {
+		return
+	}
+	if h.drifted == nil {
+		h.drifted = map[string]Drift{}
+	}
+	h.drifted[d.Object] = d
+	e.say(now, out, e.about(h, name, Event{Kind: EventDriftFound, Object: d.Object, Reason: string(d.Kind), Paths: d.Paths, Message: why}))
+}
+
+func (e *Edge) corrected(now time.Time, in Corrected, out *Effects) {
+	h := e.bundles[in.Name]
+	if h == nil {
+		return
+	}
+	if in.Err != "" {
+		e.remember(now, in.Name, h, in.Drift, in.Err, out)
+		return
+	}
+	delete(h.drifted, in.Drift.Object)
+	h.Corrected++
+	out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
+	e.say(now, out, e.about(h, in.Name, Event{Kind: EventDriftCorrected, Object: in.Drift.Object, Reason: string(in.Drift.Kind), Paths: in.Drift.Paths}))
+}
+
+// retained lists the manifests that are wanted, accepted, begun or current.
+func (e *Edge) retained() []bundle.Digest {
+	keep := []bundle.Digest{}
+	for _, name := range e.names() {
+		h := e.bundles[name]
+		for _, o := range []*order{h.Want, h.Intent, h.Applied} {
+			if o != nil {
+				keep = append(keep, o.Bundle.Digest)
+			}
+		}
+		for _, d := range []bundle.Digest{h.Accepted, h.CurrentDigest} {
+			if d != "" {
+				keep = append(keep, d)
+			}
+		}
+	}
+	slices.Sort(keep)
+	return slices.Compact(keep)
+}

@@ -1,0 +1,149 @@
+package sync
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// RecordPrefix begins the keys of all records of an Edge.
+const RecordPrefix = "edge/"
+
+// Keys of the records. Values are JSON of the types named, or as said.
+const (
+	keyIdentity   = RecordPrefix + "identity"   // identityRecord
+	keyAssignment = RecordPrefix + "assignment" // the sealed message as it came, so that it is verified again at every start
+	keyOutbox     = RecordPrefix + "outbox"     // outboxRecord
+	prefixBundle  = RecordPrefix + "bundle/"    // + name: held
+	prefixMark    = RecordPrefix + "mark/"      // + name: Mark
+	// EventPrefix + twenty digits is an Event.
+	EventPrefix = "event/"
+)
+
+type identityRecord struct {
+	Epoch     string `json:"epoch"`
+	Snapshots uint64 `json:"snapshots"` // no snapshot above this sequence was ever sent
+}
+
+type outboxRecord struct {
+	Next    uint64 `json:"next"`
+	Acked   uint64 `json:"acked"`
+	Dropped uint64 `json:"dropped"`
+	GapFrom uint64 `json:"gapFrom,omitempty"` // the gap event at the outbox's head covers GapFrom…
+	GapTo   uint64 `json:"gapTo,omitempty"`   // …to GapTo, which is its own sequence
+}
+
+// Mark is the highest release counter accepted of a bundle name.
+type Mark struct {
+	Counter bundle.Counter `json:"counter"`
+	Digest  bundle.Digest  `json:"digest"` // of the manifest
+}
+
+// order is a bundle with everything that decides what it renders to at the site. Spec identifies it.
+type order struct {
+	Bundle AssignedBundle    `json:"bundle"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Spec   string            `json:"spec"`
+}
+
+// held is what the edge keeps of one bundle name.
+type held struct {
+	Want *order `json:"want,omitempty"` // nil: to be removed
+	// Accepted is the newest manifest that was verified and stored; it may be Want's or still an older one's.
+	Accepted bundle.Digest `json:"accepted,omitempty"`
+	// Intent is an apply that was begun and has not ended: objects of it may be in the cluster.
+	Intent *order `json:"intent,omitempty"`
+	// Applied is the last apply that ended well: it is watched and kept right until another one replaces it.
+	Applied       *order               `json:"applied,omitempty"`
+	Current       bundle.Version       `json:"current,omitempty"`
+	CurrentDigest bundle.Digest        `json:"currentDigest,omitempty"`
+	Phase         Phase                `json:"phase"`
+	Since         time.Time            `json:"since"`
+	Reason        string               `json:"reason,omitempty"`
+	Message       string               `json:"message,omitempty"`
+	Objects       int                  `json:"objects,omitempty"`
+	Rendered      bundle.Digest        `json:"rendered,omitempty"`
+	Corrected     uint64               `json:"corrected,omitempty"`
+	Drift         bundle.DriftMode     `json:"drift,omitempty"` // in force
+	HealthTimeout time.Duration        `json:"healthTimeout,omitempty"`
+	Requires      []bundle.Requirement `json:"requires,omitempty"`
+
+	// Not stored: found out anew in every life.
+	loaded    map[bundle.Digest]bool // verified in this life
+	fetching  map[bundle.Digest]bool
+	watched   string // spec of the order that is watched
+	attempts  int    // of Want
+	retryAt   time.Time
+	setbacks  int // of resuming
+	resumeAt  time.Time
+	deadline  time.Time // of health
+	unhealthy []ObjectStatus
+	drifted   map[string]Drift
+}
+
+func newHeld() *held {
+	return &held{loaded: map[bundle.Digest]bool{}, fetching: map[bundle.Digest]bool{}}
+}
+
+// resumable is what an earlier life left in the cluster: the unfinished apply, or else the last finished one.
+func (h *held) resumable() *order {
+	if h.Intent != nil {
+		return h.Intent
+	}
+	return h.Applied
+}
+
+func bundleKey(name bundle.Name) string { return prefixBundle + string(name) }
+func markKey(name bundle.Name) string   { return prefixMark + string(name) }
+
+// EventKey is where the event with the sequence is stored.
+func EventKey(sequence uint64) string { return fmt.Sprintf("%s%020d", EventPrefix, sequence) }
+
+func record(key string, value any) Record {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("%s: our own record does not encode: %v", key, err))
+	}
+	return Record{key, raw}
+}
+
+// restore reads the records of an earlier life.
+func (e *Edge) restore(records []Record) error {
+	for _, r := range records {
+		var err error
+		switch {
+		case r.Key == keyIdentity:
+			err = json.Unmarshal(r.Value, &e.identity)
+		case r.Key == keyOutbox:
+			err = json.Unmarshal(r.Value, &e.outbox.outboxRecord)
+		case r.Key == keyAssignment:
+			err = e.restoreAssignment(r.Value)
+		case strings.HasPrefix(r.Key, prefixBundle):
+			h := newHeld()
+			if err = json.Unmarshal(r.Value, h); err == nil {
+				e.bundles[bundle.Name(strings.TrimPrefix(r.Key, prefixBundle))] = h
+			}
+		case strings.HasPrefix(r.Key, prefixMark):
+			var mark Mark
+			if err = json.Unmarshal(r.Value, &mark); err == nil {
+				e.marks[bundle.Name(strings.TrimPrefix(r.Key, prefixMark))] = mark
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("stored record %s: %w", r.Key, err)
+		}
+	}
+	return nil
+}
+
+func (e *Edge) restoreAssignment(sealed []byte) error {
+	var a Assignment
+	if err := Open(TypeAssignment, sealed, e.cfg.HubKey, &a); err != nil {
+		return err
+	}
+	e.assignment = &a
+	return nil
+}

@@ -1,0 +1,43 @@
+package sync
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Bounds of a State, so that it always fits a message.
+const (
+	maxUnhealthy = 20
+	maxDrift     = 50
+)
+
+// state is the snapshot of now.
+func (e *Edge) state(now time.Time) State {
+	s := State{
+		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: now, Started: e.started, Agent: e.cfg.Agent,
+		Cluster: e.cluster, Store: e.store,
+		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
+	}
+	if e.assignment != nil {
+		s.Assignment = e.assignment.Sequence
+	}
+	for _, name := range e.names() {
+		h := e.bundles[name]
+		b := BundleStatus{
+			Name: name, Current: h.Current, CurrentDigest: h.CurrentDigest, Phase: h.Phase, Since: h.Since, Reason: h.Reason, Message: h.Message,
+			Objects: h.Objects, Rendered: h.Rendered, Unhealthy: h.unhealthy, DriftCount: len(h.drifted), Corrected: h.Corrected,
+		}
+		if h.Want != nil {
+			b.Desired, b.Digest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+		}
+		b.Unhealthy = b.Unhealthy[:min(len(b.Unhealthy), maxUnhealthy)]
+		for _, object := range slices.Sorted(maps.Keys(h.drifted)) {
+			if len(b.Drift) < maxDrift {
+				b.Drift = append(b.Drift, h.drifted[object])
+			}
+		}
+		s.Bundles = append(s.Bundles, b)
+	}
+	return s
+}

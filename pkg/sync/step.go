@@ -1,0 +1,185 @@
+package sync
+
+import (
+	"crypto/ed25519"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// EdgeConfig is what an Edge is told at its start and never changes.
+type EdgeConfig struct {
+	Site      bundle.SiteID
+	Agent     string            // version of the agent, for reports
+	HubKey    ed25519.PublicKey // signs assignments and acks
+	NewEpoch  string            // taken as the epoch if the store has none yet: random, 32 hex digits
+	HeartBeat time.Duration     // between hellos; 0 is a minute
+	// MaxPending bounds the outbox, in events not yet acknowledged; 0 is 20,000. Beyond it the oldest become a gap event.
+	MaxPending int
+}
+
+// Input is something that happened: a result of an Effect, or a word from outside.
+type Input interface{ input() }
+
+// Restored is the first input of every life: all records with the prefix RecordPrefix, in key order, and the marks that were found in
+// other places than the store; of two marks for a name the higher wins.
+type Restored struct {
+	Records []Record
+	Marks   map[bundle.Name]Mark
+}
+
+// LinkChanged says that the link came up or went down.
+type LinkChanged struct{ Up bool }
+
+// Poked says that the hub has something new.
+type Poked struct{}
+
+// Looked is the result of Effects.Look: the newest sealed assignment and ack, nil where there is none. Err says that the look failed.
+type Looked struct {
+	Assignment []byte
+	Ack        []byte
+	Err        string
+}
+
+// Fetched is the result of a Fetch: the bundle is verified and durable, or was refused, or could not be had (Err, retried).
+type Fetched struct {
+	Name          bundle.Name
+	Digest        bundle.Digest
+	Counter       bundle.Counter
+	Objects       int
+	Drift         bundle.DriftMode // of the manifest's policy
+	HealthTimeout time.Duration
+	Requires      []bundle.Requirement
+	Refusal       *Refusal
+	Err           string
+}
+
+// Refusal is why something is not believed or not taken.
+type Refusal struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Outcome is how an Apply ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeApplied  Outcome = "applied"
+	OutcomeRejected Outcome = "rejected" // the API server refused an object; nothing was changed
+	OutcomeFailed   Outcome = "failed"   // begun or not even begun, and to be repeated
+)
+
+// Ran is the result of a Run.
+type Ran struct {
+	Name     bundle.Name
+	Spec     string // Run.Spec
+	Remove   bool
+	Outcome  Outcome
+	Rendered bundle.Digest
+	Objects  int
+	Changed  int    // objects created or changed
+	Pruned   int    // objects deleted
+	Object   string // the one it failed at, where known
+	Reason   string
+	Message  string
+}
+
+// HealthSeen is the whole health of a bundle's objects.
+type HealthSeen struct {
+	Name      bundle.Name
+	Spec      string
+	Unhealthy []ObjectStatus
+}
+
+// DriftSeen says that an object differs from what was applied, or, with Gone, no longer does without our doing.
+type DriftSeen struct {
+	Name  bundle.Name
+	Drift Drift
+	Gone  bool
+}
+
+// Corrected is the result of a Correct. Err says why it was not corrected; the shell tries again by its own growing pauses.
+type Corrected struct {
+	Name  bundle.Name
+	Drift Drift
+	Err   string
+}
+
+// ClusterSeen says whether the API server answers.
+type ClusterSeen struct {
+	Reachable bool
+	Version   string
+	Message   string
+}
+
+// Sent is the result of a Send. Err empty: the hub's stream has it on disk.
+type Sent struct {
+	Type string
+	Upto uint64 // of events: the last sequence that was sent
+	Err  string
+}
+
+// StoreSeen says what is wrong with the store, or with an empty Message that nothing is.
+type StoreSeen struct{ Message string }
+
+// Damage says that the store was damaged and set aside, or stored bytes no longer verify and were dropped.
+type Damage struct{ Message string }
+
+// Tick says only that time has passed.
+type Tick struct{}
+
+func (Restored) input()    {}
+func (LinkChanged) input() {}
+func (Poked) input()       {}
+func (Looked) input()      {}
+func (Fetched) input()     {}
+func (Ran) input()         {}
+func (HealthSeen) input()  {}
+func (DriftSeen) input()   {}
+func (Corrected) input()   {}
+func (ClusterSeen) input() {}
+func (Sent) input()        {}
+func (StoreSeen) input()   {}
+func (Damage) input()      {}
+func (Tick) input()        {}
+
+// Effects is what is to be done, in field order. Nothing below Persist may begin before Persist is durable; an Effects without
+// Persist may be carried out at once. Results come back as inputs.
+type Effects struct {
+	Persist []Record  // in one commit
+	Look    bool      // read the assignment and the ack -> Looked
+	Fetch   []Fetch   // -> Fetched
+	Run     *Run      // -> Ran; at most one is under way
+	Correct []Correct // -> Corrected
+	Send    []Send    // -> Sent
+	// Retain, where not nil, lists the manifests whose bundles must stay in the store; all others may go.
+	Retain []bundle.Digest
+	Wake   time.Time // zero: nothing to wait for
+}
+
+// Fetch asks for a bundle, from the store if it is there and verifies, otherwise from the hub.
+type Fetch struct{ Bundle AssignedBundle }
+
+// Run applies a bundle (whatever of it is not yet so) and watches it from then on, or removes it.
+type Run struct {
+	Bundle AssignedBundle
+	Labels map[string]string
+	// Spec identifies bundle, values and labels; results carry it.
+	Spec   string
+	Remove bool
+}
+
+// Correct puts one object back.
+type Correct struct {
+	Name  bundle.Name
+	Drift Drift
+}
+
+// Send delivers a message. For TypeEvents the payload is made from the stored events From to To, as many as fit.
+type Send struct {
+	Type     string
+	State    *State
+	Hello    *Hello
+	From, To uint64
+}
