@@ -121,7 +121,7 @@ type EventWindow struct {
 type AssignRequest struct {
 	Sites  []bundle.SiteID  `json:"sites"`
 	Bundle bundle.Ref       `json:"bundle"`
-	Values map[string]any   `json:"values,omitempty"`
+	Values fleetsync.Values `json:"values,omitempty"`
 	Drift  bundle.DriftMode `json:"drift,omitempty"`
 }
 

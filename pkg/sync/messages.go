@@ -50,7 +50,7 @@ type AssignedBundle struct {
 	Name    bundle.Name    `json:"name"`
 	Version bundle.Version `json:"version"`
 	Digest  bundle.Digest  `json:"digest"` // of the manifest
-	Values  map[string]any `json:"values,omitempty"`
+	Values  Values         `json:"values,omitempty"`
 	// Drift overrides the manifest's policy; empty leaves it.
 	Drift bundle.DriftMode `json:"drift,omitempty"`
 }
