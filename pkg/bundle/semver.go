@@ -2,54 +2,70 @@ package bundle
 
 import (
 	"cmp"
-	"strconv"
 	"strings"
 )
 
-// CompareVersions orders two parsed versions by precedence (semver.org 2.0.0 §11): negative if a is older than b.
-// Build metadata is ignored.
+// CompareVersions orders two valid versions by semver's precedence: -1, 0 or +1. Build metadata ("+…") has no part in it.
 func CompareVersions(a, b Version) int {
-	coreA, preA := splitVersion(a)
-	coreB, preB := splitVersion(b)
-	if c := compareIdentifiers(coreA, coreB); c != 0 {
-		return c
+	coreA, preA := splitVersion(string(a))
+	coreB, preB := splitVersion(string(b))
+	for i := range coreA {
+		if c := compareDigits(coreA[i], coreB[i]); c != 0 {
+			return c
+		}
 	}
 	switch {
-	case preA == "" && preB == "":
+	case preA == preB:
 		return 0
-	case preA == "":
+	case preA == "": // a release stands above its own pre-releases
 		return 1
 	case preB == "":
 		return -1
 	}
-	return compareIdentifiers(preA, preB)
+	return comparePre(strings.Split(preA, "."), strings.Split(preB, "."))
 }
 
-func splitVersion(v Version) (core, pre string) {
-	s, _, _ := strings.Cut(string(v), "+")
-	core, pre, _ = strings.Cut(s, "-")
+func splitVersion(v string) (core [3]string, pre string) {
+	v, _, _ = strings.Cut(v, "+")
+	v, pre, _ = strings.Cut(v, "-")
+	copy(core[:], strings.SplitN(v, ".", 3))
 	return core, pre
 }
 
-func compareIdentifiers(a, b string) int {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(as), len(bs)) {
-		na, errA := strconv.ParseUint(as[i], 10, 64)
-		nb, errB := strconv.ParseUint(bs[i], 10, 64)
+// compareDigits compares numbers of any length that have no leading zeros.
+func compareDigits(a, b string) int {
+	if c := cmp.Compare(len(a), len(b)); c != 0 {
+		return c
+	}
+	return cmp.Compare(a, b)
+}
+
+func comparePre(a, b []string) int {
+	for i := range min(len(a), len(b)) {
+		numA, numB := isDigits(a[i]), isDigits(b[i])
 		var c int
 		switch {
-		case errA == nil && errB == nil:
-			c = cmp.Compare(na, nb)
-		case errA == nil:
+		case numA && numB:
+			c = compareDigits(a[i], b[i])
+		case numA:
 			c = -1
-		case errB == nil:
+		case numB:
 			c = 1
 		default:
-			c = cmp.Compare(as[i], bs[i])
+			c = cmp.Compare(a[i], b[i])
 		}
 		if c != 0 {
 			return c
 		}
 	}
-	return cmp.Compare(len(as), len(bs))
+	return cmp.Compare(len(a), len(b))
+}
+
+func isDigits(s string) bool {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
 }

@@ -1,0 +1,61 @@
+// Package bundle is the format of what Holdfast ships: a small signed manifest and the Kubernetes objects it commits to.
+// It is pure: no I/O, no clock, only the standard library. It believes nothing and decides nothing about trust; that is pkg/verify.
+//
+// # Parts
+//
+// A bundle is a manifest and a content. The manifest's exact bytes are what is signed, and their SHA-256 identifies the bundle.
+// The manifest commits to the content by digest, size and number of objects, so the one signature covers everything. A file carries both and
+// any number of signatures; on the wire they travel apart, the content in chunks of ChunkSize bytes.
+//
+// # Canonical JSON
+//
+// Manifest and content are written in canonical JSON, in which every value has exactly one spelling:
+//
+//   - no space between tokens; UTF-8; no byte order mark;
+//   - keys in ascending order of their UTF-8 bytes, each once;
+//   - strings escape only the quote, the backslash and the characters below U+0020: with \b \f \n \r \t where these exist, else with \u00xx in
+//     lower-case hex;
+//   - a number that is whole and fits in 64 signed bits is written as an integer (1.0 and 1e0 are 1, -0.0 is 0); every other is the shortest decimal that
+//     reads back as the same float64, with an exponent if it is below 1e-6 or at least 1e21, as ECMAScript writes it;
+//   - at most MaxDepth levels of arrays and objects.
+//
+// # Manifest
+//
+// The fields are those of Manifest. Optional fields that are empty are left out; times are RFC 3339 in UTC with whole seconds. A manifest has at
+// most MaxManifestSize bytes and no newline at its end. Manifest.Check states what the values must be.
+//
+// # Content
+//
+// Content is one object a line: the object in canonical JSON and "\n". The lines are sorted by CompareIDs: by stage (see Stage), group, kind,
+// namespace and name; no two have the same identity, whatever their API versions. Every object has apiVersion, kind and
+// metadata.name; lists are not objects, and generateName is refused. Neither status nor comments nor file names are kept.
+// Limits: MaxContentSize bytes, MaxObjects objects, MaxObjectSize bytes each.
+//
+// # File
+//
+//	"holdfast bundle 1\n"
+//	length (4 bytes, big endian) and manifest
+//	number of signatures (4 bytes, big endian), then for each: length (4 bytes, big endian) and Sigstore bundle, JSON
+//	length (4 bytes, big endian) and content, compressed as pkg/bundle/wire says
+//
+// Nothing stands between the parts or after the last. There are no paths and no archives.
+//
+// # Differences between sites
+//
+// A string in content or in a patch may hold references to parameters, written exactly "${{ params.NAME }}". Variants are patches for the sites whose
+// labels match. pkg/bundle/render puts them together, after verification, at the site or at the desk, with the same result.
+//
+// # Guarantees
+//
+//   - B1 One manifest, one spelling: DecodeManifest accepts exactly the bytes that EncodeManifest writes.
+//   - B2 One content, one spelling: DecodeContent accepts exactly the bytes that EncodeContent writes for some objects, and only those that
+//     the manifest commits to.
+//   - B3 What DecodeContent returns has an identity that any JSON reader would read in the same way.
+//   - B4 Decoding takes time and memory in proportion to its input, whose size is limited before it is read.
+//   - B5 Encoding depends on nothing but its arguments: not on the machine, the order of input or the time.
+//
+// # Layout
+//
+// pkg/bundle/build makes bundles from YAML and kustomizations, pkg/bundle/render makes a site's objects of a bundle, and pkg/bundle/wire
+// compresses content and computes deltas.
+package bundle
