@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // Pauses of the edge. The safety look is for pokes that were lost.
@@ -26,7 +27,7 @@ type Edge struct {
 	identity   identityRecord
 	assignment *Assignment
 	bundles    map[bundle.Name]*held
-	marks      map[bundle.Name]Mark
+	marks      verify.Counters
 	outbox     outbox
 
 	started   time.Time
@@ -60,7 +61,7 @@ func NewEdge(cfg EdgeConfig) *Edge {
 	return &Edge{
 		cfg:     cfg,
 		bundles: map[bundle.Name]*held{},
-		marks:   map[bundle.Name]Mark{},
+		marks:   verify.Counters{},
 		outbox:  outbox{outboxRecord: outboxRecord{Next: 1}, limit: cfg.MaxPending},
 	}
 }
@@ -69,7 +70,7 @@ func NewEdge(cfg EdgeConfig) *Edge {
 func (e *Edge) Epoch() string { return e.identity.Epoch }
 
 // Marks are the highest release counters accepted, by bundle name.
-func (e *Edge) Marks() map[bundle.Name]Mark { return maps.Clone(e.marks) }
+func (e *Edge) Marks() verify.Counters { return maps.Clone(e.marks) }
 
 // Step takes what happened and says what to do. The only error is a stored record that does not decode or verify: the store is damaged.
 func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
@@ -108,6 +109,7 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 	case Tick:
 	}
 	e.proceed(now, out)
+	out.Persist = newestOfEach(out.Persist)
 	return *out, nil
 }
 
@@ -115,12 +117,13 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	if err := e.restore(in.Records); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(in.Marks)) {
-		if mark := in.Marks[name]; mark.Counter > e.marks[name].Counter {
-			e.marks[name] = mark
-			out.Persist = append(out.Persist, record(markKey(name), mark))
+	merged := verify.Merge(e.marks, in.Marks)
+	for _, name := range slices.Sorted(maps.Keys(merged)) {
+		if merged[name] != e.marks[name] {
+			out.Persist = append(out.Persist, record(markKey(name), merged[name]))
 		}
 	}
+	e.marks = merged
 	e.started = now
 	e.cluster.Since = now
 	if e.identity.Epoch == "" {
@@ -278,7 +281,7 @@ func (e *Edge) delivered(now time.Time, in Sent) {
 		if in.Err == "" {
 			e.outbox.sent = max(e.outbox.sent, in.Upto)
 		} else {
-			e.snapshot.notUntil = now.Add(firstRetry)
+			e.outbox.notUntil = now.Add(firstRetry)
 		}
 	case TypeState:
 		e.snapshot.inFlight = false
@@ -314,7 +317,7 @@ func (e *Edge) report(now time.Time, out *Effects) {
 		}
 		out.Send = append(out.Send, Send{Type: TypeState, State: &state})
 	}
-	if from, to, ok := e.outbox.next(); ok {
+	if from, to, ok := e.outbox.next(now); ok {
 		e.outbox.inFlight = true
 		out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
 	}
@@ -334,6 +337,7 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 	if e.linked {
 		sooner(e.helloAt)
 		sooner(e.lookAt)
+		sooner(e.outbox.notUntil)
 		if e.snapshot.dirty {
 			sooner(e.snapshot.notUntil)
 		}
@@ -344,6 +348,21 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 		sooner(h.deadline)
 	}
 	return wake
+}
+
+// newestOfEach leaves only the last record of each key.
+func newestOfEach(records []Record) []Record {
+	last := make(map[string]int, len(records))
+	for i, r := range records {
+		last[r.Key] = i
+	}
+	var newest []Record
+	for i, r := range records {
+		if last[r.Key] == i {
+			newest = append(newest, r)
+		}
+	}
+	return newest
 }
 
 func (e *Edge) names() []bundle.Name { return slices.Sorted(maps.Keys(e.bundles)) }

@@ -1,5 +1,7 @@
 package sync
 
+import "time"
+
 // maxBatch is the most events in one EventBatch.
 const maxBatch = 500
 
@@ -9,8 +11,12 @@ type outbox struct {
 	outboxRecord
 	sent     uint64 // delivered in this connection, not necessarily acknowledged
 	inFlight bool
+	notUntil time.Time // after a failed delivery
 	limit    int
 }
+
+// stored counts the records of the queue.
+func (o *outbox) stored() uint64 { return o.Next - max(o.Acked+1, o.GapTo) }
 
 // append gives the event its sequence and adds the records that make it durable. When the queue is full its oldest events become
 // one gap event, which keeps the sequence of the last event it stands for: what the hub sees stays in order and without a hole.
@@ -18,8 +24,8 @@ func (o *outbox) append(ev Event) []Record {
 	ev.Sequence = o.Next
 	o.Next++
 	records := []Record{record(EventKey(ev.Sequence), ev)}
-	if pending := o.Next - 1 - o.Acked; pending > uint64(o.limit) {
-		records = append(records, o.drop(pending/10+1, ev)...)
+	if stored := o.stored(); stored > uint64(o.limit) {
+		records = append(records, o.drop(stored/10+1, ev)...)
 	}
 	return append(records, record(keyOutbox, o.outboxRecord))
 }
@@ -63,9 +69,9 @@ func (o *outbox) acknowledge(upto uint64) []Record {
 }
 
 // next is the range to send now, false if there is none or one is under way.
-func (o *outbox) next() (from, to uint64, ok bool) {
+func (o *outbox) next(now time.Time) (from, to uint64, ok bool) {
 	from = max(o.sent, o.Acked) + 1
-	if o.inFlight || from >= o.Next {
+	if o.inFlight || from >= o.Next || o.notUntil.After(now) {
 		return 0, 0, false
 	}
 	return from, min(o.Next-1, from+maxBatch-1), true

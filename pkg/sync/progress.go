@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // adopt takes the assignment as what is wanted from now on.
@@ -80,7 +81,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 	due := h.Phase != PhaseRefused && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
-		h.fetch(h.Want.Bundle, out)
+		h.fetch(h.Want, out)
 	}
 	if due && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
@@ -88,17 +89,17 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	// What was in force before a restart is watched again until the new order can take over: by itself, also without a link.
 	if old := h.resumable(); old != nil && h.watched == "" && !h.resumeAt.After(now) {
 		if !h.loaded[old.Bundle.Digest] {
-			h.fetch(old.Bundle, out)
+			h.fetch(old, out)
 		} else if e.running == "" {
 			e.run(name, Run{Bundle: old.Bundle, Labels: old.Labels, Spec: old.Spec}, out)
 		}
 	}
 }
 
-func (h *held) fetch(b AssignedBundle, out *Effects) {
-	if !h.fetching[b.Digest] {
-		h.fetching[b.Digest] = true
-		out.Fetch = append(out.Fetch, Fetch{b})
+func (h *held) fetch(o *order, out *Effects) {
+	if digest := o.Bundle.Digest; !h.fetching[digest] {
+		h.fetching[digest] = true
+		out.Fetch = append(out.Fetch, Fetch{o.Bundle, o.Labels})
 	}
 }
 
@@ -154,10 +155,15 @@ func (e *Edge) unmet(h *held) string {
 	return ""
 }
 
+// about fills in which bundle the event is about: the one in force for what happens to objects, otherwise the wanted one.
 func (e *Edge) about(h *held, name bundle.Name, ev Event) Event {
 	ev.Bundle = name
-	if h.Want != nil {
-		ev.Version, ev.Digest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+	of := h.Want
+	if ev.Kind == EventDriftFound || ev.Kind == EventDriftCorrected || ev.Kind == EventDriftGone {
+		of = h.resumable()
+	}
+	if of != nil {
+		ev.Version, ev.Digest = of.Bundle.Version, of.Bundle.Digest
 	}
 	return ev
 }
@@ -212,7 +218,7 @@ func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	}
 	// Commit point: acceptance, its counter and its event are one transaction.
 	h.Accepted, h.Objects = in.Digest, in.Objects
-	if mark := (Mark{in.Counter, in.Digest}); e.marks[in.Name] != mark {
+	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest}); e.marks[in.Name] != mark {
 		e.marks[in.Name] = mark
 		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // RecordPrefix begins the keys of all records of an Edge.
@@ -18,7 +19,7 @@ const (
 	keyAssignment = RecordPrefix + "assignment" // the sealed message as it came, so that it is verified again at every start
 	keyOutbox     = RecordPrefix + "outbox"     // outboxRecord
 	prefixBundle  = RecordPrefix + "bundle/"    // + name: held
-	prefixMark    = RecordPrefix + "mark/"      // + name: Mark
+	prefixMark    = RecordPrefix + "mark/"      // + name: verify.Mark
 	// EventPrefix + twenty digits is an Event.
 	EventPrefix = "event/"
 )
@@ -34,12 +35,6 @@ type outboxRecord struct {
 	Dropped uint64 `json:"dropped"`
 	GapFrom uint64 `json:"gapFrom,omitempty"` // the gap event at the outbox's head covers GapFrom…
 	GapTo   uint64 `json:"gapTo,omitempty"`   // …to GapTo, which is its own sequence
-}
-
-// Mark is the highest release counter accepted of a bundle name.
-type Mark struct {
-	Counter bundle.Counter `json:"counter"`
-	Digest  bundle.Digest  `json:"digest"` // of the manifest
 }
 
 // order is a bundle with everything that decides what it renders to at the site. Spec identifies it.
@@ -127,7 +122,7 @@ func (e *Edge) restore(records []Record) error {
 				e.bundles[bundle.Name(strings.TrimPrefix(r.Key, prefixBundle))] = h
 			}
 		case strings.HasPrefix(r.Key, prefixMark):
-			var mark Mark
+			var mark verify.Mark
 			if err = json.Unmarshal(r.Value, &mark); err == nil {
 				e.marks[bundle.Name(strings.TrimPrefix(r.Key, prefixMark))] = mark
 			}

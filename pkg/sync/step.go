@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // EdgeConfig is what an Edge is told at its start and never changes.
@@ -25,7 +26,7 @@ type Input interface{ input() }
 // other places than the store; of two marks for a name the higher wins.
 type Restored struct {
 	Records []Record
-	Marks   map[bundle.Name]Mark
+	Marks   verify.Counters
 }
 
 // LinkChanged says that the link came up or went down.
@@ -159,7 +160,10 @@ type Effects struct {
 }
 
 // Fetch asks for a bundle, from the store if it is there and verifies, otherwise from the hub.
-type Fetch struct{ Bundle AssignedBundle }
+type Fetch struct {
+	Bundle AssignedBundle
+	Labels map[string]string // the site's
+}
 
 // Run applies a bundle (whatever of it is not yet so) and watches it from then on, or removes it.
 type Run struct {

@@ -1,0 +1,266 @@
+package sync
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// TestEdgeTranscripts plays the scripts of testdata/edge, one life of a site each. Rewrite them with -rewrite after reading what changed.
+func TestEdgeTranscripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/edge", func(t *testing.T, path string) {
+		s := newScript()
+		datadriven.RunTest(t, path, s.run)
+	})
+}
+
+// script drives an Edge as a shell would, with a map for a store.
+type script struct {
+	now   time.Time
+	edge  *Edge
+	store map[string][]byte
+	hub   ed25519.PrivateKey
+	limit int
+}
+
+func newScript() *script {
+	return &script{
+		now:   time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC),
+		store: map[string][]byte{},
+		hub:   ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)),
+	}
+}
+
+func digestOf(version string) bundle.Digest { return bundle.DigestOf([]byte(version)) }
+
+func (s *script) run(t *testing.T, d *datadriven.TestData) string {
+	arg := func(name string) string {
+		for _, a := range d.CmdArgs {
+			if a.Key == name && len(a.Vals) > 0 {
+				return strings.Join(a.Vals, ",")
+			}
+		}
+		return ""
+	}
+	has := func(name string) bool { return d.HasArg(name) }
+	number := func(name string) int {
+		n, _ := strconv.Atoi(arg(name))
+		return n
+	}
+	ref := func() bundle.Ref {
+		r, err := bundle.ParseRef(d.CmdArgs[0].Key)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		return r
+	}
+	switch d.Cmd {
+	case "start": // start | start pending=5
+		s.limit = number("pending")
+		return s.start(t)
+	case "wait":
+		pause, err := time.ParseDuration(d.CmdArgs[0].Key)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		s.now = s.now.Add(pause)
+		return s.step(t, Tick{})
+	case "link":
+		return s.step(t, LinkChanged{Up: has("up")})
+	case "poke":
+		return s.step(t, Poked{})
+	case "look": // look seq=1 bundles=(shop@1.0.0) site=shop-1 ack=3 | look error=…
+		if e := arg("error"); e != "" {
+			return s.step(t, Looked{Err: e})
+		}
+		return s.step(t, s.looked(t, d))
+	case "fetched": // fetched shop@1.0.0 counter=1 | refused=Reason | error=…
+		r := ref()
+		in := Fetched{Name: r.Name, Digest: digestOf(string(r.Version)), Counter: bundle.Counter(number("counter")), Objects: 3, Err: arg("error"), HealthTimeout: time.Minute}
+		if reason := arg("refused"); reason != "" {
+			in.Refusal = &Refusal{reason, "not believed"}
+		}
+		if has("report") {
+			in.Drift = bundle.DriftReport
+		}
+		if need := arg("requires"); need != "" {
+			in.Requires = []bundle.Requirement{{Name: bundle.Name(need)}}
+		}
+		return s.step(t, in)
+	case "ran": // ran shop@1.0.0 [changed=3] [rejected|failed] [remove]
+		r := ref()
+		in := Ran{Name: r.Name, Outcome: OutcomeApplied, Remove: has("remove"), Objects: 3, Changed: number("changed"), Pruned: number("pruned")}
+		in.Spec = s.spec(r)
+		if has("rejected") {
+			in.Outcome, in.Reason, in.Object, in.Message = OutcomeRejected, "Rejected", "ConfigMap/shop/a", "data: invalid"
+		}
+		if has("failed") {
+			in.Outcome, in.Reason, in.Message = OutcomeFailed, "ClusterUnreachable", "connection refused"
+		}
+		return s.step(t, in)
+	case "health":
+		r := ref()
+		in := HealthSeen{Name: r.Name, Spec: s.spec(r)}
+		if o := arg("unhealthy"); o != "" {
+			in.Unhealthy = []ObjectStatus{{o, "InProgress", "0 of 2 ready"}}
+		}
+		return s.step(t, in)
+	case "drift":
+		r := ref()
+		return s.step(t, DriftSeen{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted}, Gone: has("gone")})
+	case "corrected":
+		r := ref()
+		return s.step(t, Corrected{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted}, Err: arg("error")})
+	case "sent":
+		return s.step(t, Sent{Type: arg("type"), Upto: uint64(number("upto")), Err: arg("error")})
+	case "cluster":
+		return s.step(t, ClusterSeen{Reachable: has("up"), Version: "1.37.1", Message: arg("message")})
+	case "state":
+		return s.picture()
+	}
+	d.Fatalf(t, "unknown command %s", d.Cmd)
+	return ""
+}
+
+func (s *script) spec(r bundle.Ref) string {
+	return specOf(AssignedBundle{Name: r.Name, Version: r.Version, Digest: digestOf(string(r.Version))}, nil)
+}
+
+func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
+	var in Looked
+	a := Assignment{Site: "shop-1", Issued: s.now}
+	forged := false
+	for _, arg := range d.CmdArgs {
+		switch arg.Key {
+		case "seq":
+			a.Sequence, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
+		case "site":
+			a.Site = bundle.SiteID(arg.Vals[0])
+		case "forged":
+			forged = true
+		case "bundles":
+			for _, v := range arg.Vals {
+				r, err := bundle.ParseRef(v)
+				if err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				a.Bundles = append(a.Bundles, AssignedBundle{Name: r.Name, Version: r.Version, Digest: digestOf(string(r.Version))})
+			}
+		case "ack":
+			upto, _ := strconv.ParseUint(arg.Vals[0], 10, 64)
+			in.Ack = s.seal(t, TypeAck, Ack{Site: "shop-1", Epoch: s.edge.Epoch(), Upto: upto})
+		}
+	}
+	if a.Sequence > 0 {
+		in.Assignment = s.seal(t, TypeAssignment, a)
+	}
+	if forged {
+		in.Assignment[len(in.Assignment)-6] ^= 1
+	}
+	return in
+}
+
+func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
+	sealed, err := Seal(messageType, payload, s.hub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+func (s *script) start(t *testing.T) string {
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", MaxPending: s.limit})
+	var in Restored
+	for _, key := range slices.Sorted(maps.Keys(s.store)) {
+		if strings.HasPrefix(key, RecordPrefix) {
+			in.Records = append(in.Records, Record{key, s.store[key]})
+		}
+	}
+	return s.step(t, in)
+}
+
+func (s *script) step(t *testing.T, in Input) string {
+	out, err := s.edge.Step(s.now, in)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	var b strings.Builder
+	for _, r := range out.Persist {
+		s.persist(&b, r)
+	}
+	if out.Look {
+		fmt.Fprintln(&b, "look")
+	}
+	for _, f := range out.Fetch {
+		fmt.Fprintf(&b, "fetch %s@%s\n", f.Bundle.Name, f.Bundle.Version)
+	}
+	if r := out.Run; r != nil {
+		fmt.Fprintf(&b, "run %s@%s remove=%v\n", r.Bundle.Name, r.Bundle.Version, r.Remove)
+	}
+	for _, c := range out.Correct {
+		fmt.Fprintf(&b, "correct %s %s %s\n", c.Name, c.Drift.Kind, c.Drift.Object)
+	}
+	for _, m := range out.Send {
+		switch m.Type {
+		case TypeState:
+			fmt.Fprintf(&b, "send state %d\n", m.State.Sequence)
+		case TypeEvents:
+			fmt.Fprintf(&b, "send events %d-%d\n", m.From, m.To)
+		default:
+			fmt.Fprintln(&b, "send hello")
+		}
+	}
+	if out.Retain != nil {
+		fmt.Fprintf(&b, "retain %d bundles\n", len(out.Retain))
+	}
+	if !out.Wake.IsZero() {
+		fmt.Fprintf(&b, "wake in %s\n", out.Wake.Sub(s.now))
+	}
+	if b.Len() == 0 {
+		return "ok"
+	}
+	return b.String()
+}
+
+// persist stores a record and shows it: events in words, everything else by its key.
+func (s *script) persist(b *strings.Builder, r Record) {
+	switch {
+	case r.Value == nil:
+		delete(s.store, r.Key)
+		fmt.Fprintf(b, "delete %s\n", r.Key)
+		return
+	case strings.HasPrefix(r.Key, EventPrefix):
+		var ev Event
+		_ = json.Unmarshal(r.Value, &ev)
+		fmt.Fprintf(b, "event %d %s", ev.Sequence, ev.Kind)
+		for _, word := range []string{string(ev.Bundle), string(ev.Version), ev.Object, ev.Reason, ev.Message} {
+			if word != "" {
+				fmt.Fprintf(b, " · %s", word)
+			}
+		}
+		fmt.Fprintln(b)
+	case r.Key != keyOutbox:
+		fmt.Fprintf(b, "store %s\n", r.Key)
+	}
+	s.store[r.Key] = r.Value
+}
+
+func (s *script) picture() string {
+	var b strings.Builder
+	state := s.edge.state(s.now)
+	fmt.Fprintf(&b, "assignment %d, events %d, acknowledged %d, dropped %d\n", state.Assignment, state.Outbox.Next-1, state.Outbox.Acked, state.Outbox.Dropped)
+	for _, x := range state.Bundles {
+		fmt.Fprintf(&b, "%s desired=%s current=%s %s drift=%d corrected=%d %s\n", x.Name, x.Desired, x.Current, x.Phase, x.DriftCount, x.Corrected, x.Message)
+	}
+	return b.String()
+}
