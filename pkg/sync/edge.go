@@ -277,12 +277,7 @@ func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
 func (e *Edge) delivered(now time.Time, in Sent) {
 	switch in.Type {
 	case TypeEvents:
-		e.outbox.inFlight = false
-		if in.Err == "" {
-			e.outbox.sent = max(e.outbox.sent, in.Upto)
-		} else {
-			e.outbox.notUntil = now.Add(firstRetry)
-		}
+		e.outbox.delivered(now, in.Upto, in.Err != "")
 	case TypeState:
 		e.snapshot.inFlight = false
 		if in.Err != "" {
@@ -338,6 +333,9 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 		sooner(e.helloAt)
 		sooner(e.lookAt)
 		sooner(e.outbox.notUntil)
+		if e.outbox.sent > e.outbox.Acked {
+			sooner(e.outbox.resendAt)
+		}
 		if e.snapshot.dirty {
 			sooner(e.snapshot.notUntil)
 		}

@@ -2,6 +2,9 @@ package sync
 
 import "time"
 
+// ackPatience is how long the hub may take to acknowledge what its stream has. Then the rest is sent again: the hub may have lost it.
+const ackPatience = time.Minute
+
 // maxBatch is the most events in one EventBatch.
 const maxBatch = 500
 
@@ -12,6 +15,7 @@ type outbox struct {
 	sent     uint64 // delivered in this connection, not necessarily acknowledged
 	inFlight bool
 	notUntil time.Time // after a failed delivery
+	resendAt time.Time // when what was delivered should have been acknowledged
 	limit    int
 }
 
@@ -68,8 +72,22 @@ func (o *outbox) acknowledge(upto uint64) []Record {
 	return append(records, record(keyOutbox, o.outboxRecord))
 }
 
+// delivered notes the end of a delivery.
+func (o *outbox) delivered(now time.Time, upto uint64, failed bool) {
+	o.inFlight = false
+	if failed {
+		o.notUntil = now.Add(firstRetry)
+		return
+	}
+	o.sent = max(o.sent, upto)
+	o.resendAt = now.Add(ackPatience)
+}
+
 // next is the range to send now, false if there is none or one is under way.
 func (o *outbox) next(now time.Time) (from, to uint64, ok bool) {
+	if o.sent > o.Acked && !o.resendAt.After(now) {
+		o.sent = o.Acked
+	}
 	from = max(o.sent, o.Acked) + 1
 	if o.inFlight || from >= o.Next || o.notUntil.After(now) {
 		return 0, 0, false
