@@ -29,19 +29,11 @@ func startServer(t *testing.T, options cluster.Options) *cluster.Cluster {
 	if options.Dir == "" {
 		options.Dir = t.TempDir()
 	}
-	c, err := cluster.Start(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
+	return cluster.ForTest(t, options)
 }
 
 func TestC1ClustersAreIndependent(t *testing.T) {
+	t.Parallel()
 	var clusters [2]*cluster.Cluster
 	var starts errgroup.Group
 	for i := range clusters {
@@ -85,6 +77,7 @@ func TestC1ClustersAreIndependent(t *testing.T) {
 }
 
 func TestC2PortStaysHeldWhileTheServerIsDown(t *testing.T) {
+	t.Parallel()
 	c := startServer(t, cluster.Options{})
 	address := strings.TrimPrefix(c.Config().Host, "https://")
 	if err := c.Kill("kube-apiserver"); err != nil {
@@ -101,6 +94,7 @@ func TestC2PortStaysHeldWhileTheServerIsDown(t *testing.T) {
 }
 
 func TestC3OnlyWhatRBACGrants(t *testing.T) {
+	t.Parallel()
 	c := cluster.Shared(t)
 	admin := clientOf(t, c.Config())
 	namespace := newNamespace(t, admin)
@@ -171,6 +165,7 @@ func TestC3PriorityAndFairnessIsOn(t *testing.T) {
 }
 
 func TestC5AfterStopNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	c, err := cluster.Start(t.Context(), cluster.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +193,7 @@ func TestC5AfterStopNothingIsLeft(t *testing.T) {
 }
 
 func TestC5ProgramsDieWithAKilledParent(t *testing.T) {
+	t.Parallel()
 	parent := exec.Command(os.Args[0])
 	parent.Env = append(os.Environ(), orphanmaker+"=1")
 	parent.Stderr = os.Stderr
@@ -277,6 +273,7 @@ func TestC6StartGivesUpWithItsContext(t *testing.T) {
 }
 
 func TestEmulatedVersion(t *testing.T) {
+	t.Parallel()
 	c := startServer(t, cluster.Options{EmulatedVersion: "1.35"})
 	version, err := clientOf(t, c.Config()).Discovery().ServerVersion()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestF21ObjectsSurviveKilledPrograms(t *testing.T) {
+	t.Parallel()
 	c := startServer(t, cluster.Options{})
 	client := clientOf(t, c.Config())
 	if _, err := client.CoreV1().ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: named}, create); err != nil {
@@ -48,6 +49,7 @@ func TestF21ObjectsSurviveKilledPrograms(t *testing.T) {
 }
 
 func TestF21PausedServerAnswersNothingUntilResumed(t *testing.T) {
+	t.Parallel()
 	c := startServer(t, cluster.Options{})
 	client := clientOf(t, c.Config())
 	if err := c.Pause("kube-apiserver"); err != nil {
@@ -71,6 +73,7 @@ func TestF21PausedServerAnswersNothingUntilResumed(t *testing.T) {
 
 // The kernel ties a child to the thread that started it, not to the process.
 func TestC5ProgramOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	t.Parallel()
 	c := startServer(t, cluster.Options{})
 	if err := c.Kill("etcd"); err != nil {
 		t.Fatal(err)
@@ -94,11 +97,11 @@ func TestC5ProgramOutlivesTheThreadThatAskedForIt(t *testing.T) {
 }
 
 func TestUnknownProgramIsRefused(t *testing.T) {
-	c := startServer(t, cluster.Options{})
+	c := cluster.Shared(t)
 	if err := c.StartProgram(t.Context(), "kubelet"); err == nil {
 		t.Error("started a kubelet")
 	}
-	if err := c.Kill("kwok"); err == nil {
-		t.Error("killed a kwok that never ran")
+	if err := c.Kill("kubelet"); err == nil {
+		t.Error("killed a kubelet")
 	}
 }

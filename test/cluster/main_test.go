@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(orphanmaker) != "" {
 		makeOrphans()
 	}
+	// These tests are about the programs of a control plane, whatever provider the rest of the run uses.
+	if err := os.Unsetenv("HOLDFAST_CLUSTER"); err != nil {
+		panic(err)
+	}
 	cluster.Main(m)
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func TestExistingClusterIsUsedAndLeftAlone(t *testing.T) {
-	ours := startServer(t, cluster.Options{})
+	ours := cluster.Shared(t)
 	t.Setenv("HOLDFAST_CLUSTER", "kubeconfig")
 	t.Setenv("KUBECONFIG", ours.Kubeconfig())
 	c, err := cluster.Open(t.Context(), cluster.Options{})
@@ -39,6 +39,14 @@ func TestExistingClusterIsUsedAndLeftAlone(t *testing.T) {
 	if _, err := cluster.Open(t.Context(), cluster.Options{EmulatedVersion: "1.35"}); !errors.Is(err, cluster.ErrForeign) {
 		t.Error("another version of an existing cluster:", err)
 	}
+	skipped := false
+	t.Run("a test that needs more is skipped", func(t *testing.T) {
+		defer func() { skipped = t.Skipped() }()
+		cluster.ForTest(t, cluster.Options{ServerFlags: []string{"--v=1"}})
+	})
+	if !skipped {
+		t.Error("not skipped: a test that wants flags an existing cluster has not")
+	}
 	if err := c.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -55,7 +63,7 @@ cp "$REAL" "$6"
 `
 
 func TestKindClusterIsCreatedAndDeleted(t *testing.T) {
-	ours := startServer(t, cluster.Options{})
+	ours := cluster.Shared(t)
 	dir := t.TempDir()
 	notes := filepath.Join(dir, "notes")
 	writeScript(t, dir, "docker", "echo 28.2.2")

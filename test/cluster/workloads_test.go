@@ -28,10 +28,11 @@ var (
 )
 
 func template(restart corev1.RestartPolicy) corev1.PodTemplateSpec {
+	var none int64 // with the usual 30 s the namespace controller waits half of them before it looks again
 	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{
-		RestartPolicy: restart,
-		NodeSelector:  map[string]string{corev1.LabelOSStable: "linux"}, // as many real manifests do
-		Containers:    []corev1.Container{{Name: "main", Image: "example.invalid/shop:1"}},
+		RestartPolicy: restart, TerminationGracePeriodSeconds: &none,
+		NodeSelector: map[string]string{corev1.LabelOSStable: "linux"}, // as many real manifests do
+		Containers:   []corev1.Container{{Name: "main", Image: "example.invalid/shop:1"}},
 	}}
 }
 
@@ -48,8 +49,12 @@ func newNamespace(t *testing.T, client kubernetes.Interface) string {
 func TestC4WorkloadsBecomeReady(t *testing.T) {
 	client := clientOf(t, cluster.Shared(t).Config())
 	namespace := newNamespace(t, client)
-	for name, w := range map[string]struct{ create, ready func() error }{
-		"Deployment": {
+	for _, w := range []struct {
+		name          string
+		create, ready func() error
+	}{
+		{
+			"Deployment",
 			func() error {
 				_, err := client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{ObjectMeta: named,
 					Spec: appsv1.DeploymentSpec{Replicas: &two, Selector: selector, Template: template(corev1.RestartPolicyAlways)}}, create)
@@ -60,7 +65,8 @@ func TestC4WorkloadsBecomeReady(t *testing.T) {
 				return expect(err, d.Status.AvailableReplicas == 2, d.Status)
 			},
 		},
-		"StatefulSet with claims": {
+		{
+			"StatefulSet with claims",
 			func() error {
 				claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{
 					AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
@@ -75,7 +81,8 @@ func TestC4WorkloadsBecomeReady(t *testing.T) {
 				return expect(err, s.Status.ReadyReplicas == 2 && s.Status.AvailableReplicas == 2, s.Status)
 			},
 		},
-		"DaemonSet": {
+		{
+			"DaemonSet",
 			func() error {
 				_, err := client.AppsV1().DaemonSets(namespace).Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: named,
 					Spec: appsv1.DaemonSetSpec{Selector: selector, Template: template(corev1.RestartPolicyAlways)}}, create)
@@ -86,7 +93,8 @@ func TestC4WorkloadsBecomeReady(t *testing.T) {
 				return expect(err, d.Status.DesiredNumberScheduled > 0 && d.Status.NumberAvailable == d.Status.DesiredNumberScheduled, d.Status)
 			},
 		},
-		"Job": {
+		{
+			"Job",
 			func() error {
 				_, err := client.BatchV1().Jobs(namespace).Create(t.Context(), &batchv1.Job{ObjectMeta: named,
 					Spec: batchv1.JobSpec{Completions: &two, Template: template(corev1.RestartPolicyNever)}}, create)
@@ -97,7 +105,8 @@ func TestC4WorkloadsBecomeReady(t *testing.T) {
 				return expect(err, j.Status.Succeeded == 2 && j.Status.CompletionTime != nil, j.Status)
 			},
 		},
-		"PodDisruptionBudget": {
+		{
+			"PodDisruptionBudget of the Deployment's pods",
 			func() error {
 				one := intstr.FromInt32(1)
 				_, err := client.PolicyV1().PodDisruptionBudgets(namespace).Create(t.Context(), &policyv1.PodDisruptionBudget{ObjectMeta: named,
@@ -110,16 +119,17 @@ func TestC4WorkloadsBecomeReady(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(w.name, func(t *testing.T) {
 			if err := w.create(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, name+" ready", time.Minute, w.ready)
+			eventually(t, w.name+" ready", time.Minute, w.ready)
 		})
 	}
 }
 
 func TestC4DeletedNamespaceTakesEverythingWithIt(t *testing.T) {
+	t.Parallel()
 	client := clientOf(t, cluster.Shared(t).Config())
 	namespace := newNamespace(t, client)
 	_, err := client.CoreV1().PersistentVolumeClaims(namespace).Create(t.Context(), &corev1.PersistentVolumeClaim{ObjectMeta: named,
