@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +18,16 @@ type heldPort struct {
 }
 
 func reservePort() (*heldPort, error) {
+	// Under the lock no child is forked between the two calls, which would inherit the socket and hold the port.
+	syscall.ForkLock.RLock()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(socket)
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, fmt.Errorf("reserve a port: %w", os.NewSyscallError("socket", err))
 	}
-	unix.CloseOnExec(socket)
 	number, err := bindAnyPort(socket)
 	if err != nil {
 		return nil, fmt.Errorf("reserve a port: %w", errors.Join(err, unix.Close(socket)))
