@@ -3,6 +3,7 @@ package sync
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +31,8 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		if h.loaded[b.Digest] && h.Accepted == b.Digest {
 			phase = PhaseAccepted
 			h.takeDriftMode()
+		} else { // also what was loaded before is asked again whether it may be taken: counters have moved on
+			delete(h.loaded, b.Digest)
 		}
 		h.Since = now
 		e.enter(now, b.Name, h, phase, "", "", out)
@@ -389,7 +392,7 @@ func (e *Edge) corrected(now time.Time, in Corrected, out *Effects) {
 	e.say(now, out, e.about(h, in.Name, Event{Kind: EventDriftCorrected, Object: in.Drift.Object, Reason: string(in.Drift.Kind), Paths: in.Drift.Paths}))
 }
 
-// retained lists the manifests that are wanted, accepted, begun or current.
+// retained lists the manifests that are wanted, accepted, begun, applied or current; what else was loaded is no longer.
 func (e *Edge) retained() []bundle.Digest {
 	keep := []bundle.Digest{}
 	for _, name := range e.names() {
@@ -406,5 +409,8 @@ func (e *Edge) retained() []bundle.Digest {
 		}
 	}
 	slices.Sort(keep)
+	for _, h := range e.bundles {
+		maps.DeleteFunc(h.loaded, func(d bundle.Digest, _ bool) bool { return !slices.Contains(keep, d) })
+	}
 	return slices.Compact(keep)
 }

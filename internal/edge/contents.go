@@ -1,0 +1,204 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+// Keys of bundles in the store. Nothing under them is believed: it is verified on every load.
+//
+//	offer/<manifest hex>/<n>            the Offer's JSON, in chunks
+//	blob/<content hex>/<nnnn>           the compressed content, in the chunks the hub cut
+//	delta/<from hex>/<to hex>/<nnnn>    a delta that is still coming
+//	complete/<manifest hex>             offer and content were all there and verified once
+const (
+	prefixOffer    = "offer/"
+	prefixBlob     = "blob/"
+	prefixDelta    = "delta/"
+	prefixComplete = "complete/"
+)
+
+// maxOffer bounds an Offer: it came as one message.
+const maxOffer = fleetsync.MaxMessage
+
+// contents keeps bundles in the edge's store.
+type contents struct {
+	store fleetsync.Store
+	trust *verify.Trust
+	sigs  verify.Signatures
+	site  bundle.SiteID
+}
+
+func offerKey(manifest bundle.Digest) string { return prefixOffer + manifest.Hex() + "/" }
+func blobKey(content bundle.Digest) string   { return prefixBlob + content.Hex() + "/" }
+func deltaKey(from, to bundle.Digest) string {
+	return prefixDelta + from.Hex() + "/" + to.Hex() + "/"
+}
+func chunkKey(prefix string, n int) string { return fmt.Sprintf("%s%04d", prefix, n) }
+
+// offer reads a stored offer, or fleetsync.ErrNotFound.
+func (c *contents) offer(manifest bundle.Digest) (*fleetsync.Offer, error) {
+	raw, _, err := c.joined(offerKey(manifest), maxOffer)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) == 0 {
+		return nil, fleetsync.ErrNotFound
+	}
+	var offer fleetsync.Offer
+	if err := json.Unmarshal(raw, &offer); err != nil {
+		return nil, fmt.Errorf("stored offer: %w", err)
+	}
+	return &offer, nil
+}
+
+// putOffer stores an offer before its content, so that the chunks of the content have an owner while they come.
+func (c *contents) putOffer(manifest bundle.Digest, raw []byte) error {
+	return c.store.Commit(chunkRecords(offerKey(manifest), raw)...)
+}
+
+// complete says that everything of a bundle is stored.
+func (c *contents) complete(manifest bundle.Digest) error {
+	return c.store.Commit(fleetsync.Record{Key: prefixComplete + manifest.Hex(), Value: []byte("1")})
+}
+
+func chunkRecords(prefix string, raw []byte) []fleetsync.Record {
+	var records []fleetsync.Record
+	for n, chunk := range slices.Collect(slices.Chunk(raw, bundle.ChunkSize)) {
+		records = append(records, fleetsync.Record{Key: chunkKey(prefix, n), Value: chunk})
+	}
+	return records
+}
+
+// have counts the chunks that are stored without a hole from the first.
+func (c *contents) have(prefix string) (int, error) {
+	n := 0
+	err := c.store.Scan(prefix, func(key string, _ []byte) error {
+		if key == chunkKey(prefix, n) {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// joined puts the chunks under a prefix together, refusing more than limit bytes.
+func (c *contents) joined(prefix string, limit int) (raw []byte, chunks int, err error) {
+	err = c.store.Scan(prefix, func(key string, value []byte) error {
+		if key != chunkKey(prefix, chunks) {
+			return fmt.Errorf("%s: chunk %d is missing", prefix, chunks)
+		}
+		if len(raw)+len(value) > limit {
+			return fmt.Errorf("%s: more than %d bytes are stored", prefix, limit)
+		}
+		raw = append(raw, value...)
+		chunks++
+		return nil
+	})
+	return raw, chunks, err
+}
+
+// content reads the stored content that a verified manifest names; fleetsync.ErrNotFound if it is not all there.
+func (c *contents) content(info bundle.ContentInfo) ([]byte, error) {
+	packed, chunks, err := c.joined(blobKey(info.Digest), bundle.MaxContent)
+	if err != nil {
+		return nil, err
+	}
+	if chunks == 0 {
+		return nil, fleetsync.ErrNotFound
+	}
+	raw, err := wire.Decompress(packed, info.Size)
+	if err != nil {
+		return nil, fmt.Errorf("stored content: %w", err)
+	}
+	return raw, nil
+}
+
+// load verifies a bundle from the store from its signature on. It is the only way from the store to the cluster.
+func (c *contents) load(manifest bundle.Digest) (verify.Verified, error) {
+	if _, err := c.store.Get(prefixComplete + manifest.Hex()); err != nil {
+		return verify.Verified{}, err
+	}
+	offer, err := c.offer(manifest)
+	if err != nil {
+		return verify.Verified{}, fmt.Errorf("stored offer: %v", err)
+	}
+	signed, err := c.trust.Manifest(c.sigs, offer.Manifest, offer.Signatures)
+	if err != nil {
+		return verify.Verified{}, err
+	}
+	if signed.Digest() != manifest {
+		return verify.Verified{}, fmt.Errorf("stored manifest: its digest is %s, not %s", signed.Digest().Short(), manifest.Short())
+	}
+	raw, err := c.content(signed.Manifest().Content)
+	if err != nil {
+		return verify.Verified{}, fmt.Errorf("stored content: %v", err)
+	}
+	return signed.WithContent(raw)
+}
+
+// drop forgets a bundle: its offer and, if no other stored offer names it, its content.
+func (c *contents) drop(manifest bundle.Digest) error {
+	keep, err := c.offers()
+	if err != nil {
+		return err
+	}
+	delete(keep, manifest)
+	return c.retain(keep)
+}
+
+// offers lists the manifests that are stored.
+func (c *contents) offers() (map[bundle.Digest]bool, error) {
+	stored := map[bundle.Digest]bool{}
+	err := c.store.Scan(prefixOffer, func(key string, _ []byte) error {
+		hex, _, _ := strings.Cut(strings.TrimPrefix(key, prefixOffer), "/")
+		stored[bundle.Digest("sha256:"+hex)] = true
+		return nil
+	})
+	return stored, err
+}
+
+// retain deletes every bundle but those of the manifests kept, and every content and delta no kept bundle needs.
+func (c *contents) retain(keep map[bundle.Digest]bool) error {
+	needed := map[string]bool{}
+	for manifest := range keep {
+		needed[manifest.Hex()] = true
+		offer, err := c.offer(manifest)
+		if errors.Is(err, fleetsync.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if m, err := bundle.DecodeManifest(offer.Manifest); err == nil {
+			needed[m.Content.Digest.Hex()] = true
+		}
+	}
+	var gone []fleetsync.Record
+	for _, prefix := range []string{prefixOffer, prefixBlob, prefixDelta, prefixComplete} {
+		err := c.store.Scan(prefix, func(key string, _ []byte) error {
+			parts := strings.Split(strings.TrimPrefix(key, prefix), "/")
+			if owner := parts[max(0, len(parts)-2)]; !needed[owner] { // of a delta: what it leads to
+				gone = append(gone, fleetsync.Record{Key: key})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for batch := range slices.Chunk(gone, 100) {
+		if err := c.store.Commit(batch...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

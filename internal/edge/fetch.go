@@ -1,0 +1,239 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+// fetcher brings bundles from the hub into the store, resuming where a cut link left off.
+type fetcher struct {
+	contents *contents
+	link     fleetsync.Link
+	damaged  func(message string)
+	now      func() time.Time
+}
+
+// fetch makes a bundle durable and verified: from the store if it is there, otherwise from the hub. What is stored but does not verify
+// is dropped and fetched again.
+func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify.Counters) fleetsync.Fetched {
+	want := order.Bundle
+	result := fleetsync.Fetched{Name: want.Name, Digest: want.Digest}
+	verified, err := f.contents.load(want.Digest)
+	if err != nil && !errors.Is(err, fleetsync.ErrNotFound) {
+		f.damaged(fmt.Sprintf("stored bundle %s: %v: fetching it again", want.Digest.Short(), err))
+		if err := f.contents.drop(want.Digest); err != nil {
+			result.Err = err.Error()
+			return result
+		}
+	}
+	if err != nil {
+		verified, err = f.fromHub(ctx, order, marks)
+	} else {
+		err = f.allowed(verified.Signed(), order, marks)
+	}
+	if err != nil {
+		return refusedOrFailed(result, err)
+	}
+	m := verified.Manifest()
+	result.Counter, result.Objects = m.Counter, m.Content.Objects
+	result.Drift, result.Requires = m.Policy.Drift, m.Requires
+	result.HealthTimeout = healthTimeout(m)
+	return result
+}
+
+func refusedOrFailed(result fleetsync.Fetched, err error) fleetsync.Fetched {
+	var refusal *verify.Refusal
+	if errors.As(err, &refusal) {
+		result.Refusal = &fleetsync.Refusal{Reason: string(refusal.Reason), Message: refusal.Error()}
+		return result
+	}
+	result.Err = err.Error()
+	return result
+}
+
+// allowed asks whether a bundle whose signature holds is the one wanted, meant for this site and not older than what was accepted.
+func (f *fetcher) allowed(signed verify.Signed, order fleetsync.Fetch, marks verify.Counters) error {
+	want := order.Bundle
+	if err := signed.Answers(verify.Asked{Name: want.Name, Version: want.Version, Digest: want.Digest}); err != nil {
+		return err
+	}
+	if err := signed.For(verify.Site{ID: f.contents.site, Labels: order.Labels}); err != nil {
+		return err
+	}
+	if err := marks.Check(signed); err != nil {
+		return err
+	}
+	if marks[want.Name].Digest == want.Digest { // accepted before: expiry never stops what was begun
+		return nil
+	}
+	return signed.FirstApplyAt(f.now())
+}
+
+func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks verify.Counters) (verify.Verified, error) {
+	want := order.Bundle
+	raw, err := f.link.Get(ctx, fleetsync.BundleSubject(want.Digest))
+	if errors.Is(err, fleetsync.ErrNotFound) {
+		return verify.Verified{}, fmt.Errorf("the hub does not have bundle %s@%s (%s)", want.Name, want.Version, want.Digest.Short())
+	}
+	if err != nil {
+		return verify.Verified{}, fmt.Errorf("bundle %s@%s: manifest: %w", want.Name, want.Version, err)
+	}
+	var offer fleetsync.Offer
+	if len(raw) > maxOffer {
+		return verify.Verified{}, fmt.Errorf("bundle %s@%s: its offer has %d bytes, more than %d", want.Name, want.Version, len(raw), maxOffer)
+	}
+	if err := json.Unmarshal(raw, &offer); err != nil {
+		return verify.Verified{}, fmt.Errorf("bundle %s@%s: offer: %w", want.Name, want.Version, err)
+	}
+	// Nothing of the content is fetched for a manifest that is not believed.
+	signed, err := f.contents.trust.Manifest(f.contents.sigs, offer.Manifest, offer.Signatures)
+	if err != nil {
+		return verify.Verified{}, err
+	}
+	if err := f.allowed(signed, order, marks); err != nil {
+		return verify.Verified{}, err
+	}
+	info := signed.Manifest().Content
+	if err := f.contents.putOffer(want.Digest, raw); err != nil {
+		return verify.Verified{}, err
+	}
+	if verified, err := f.stored(signed, info); err == nil { // an older bundle had the same content, or only the offer was lost
+		return verified, f.contents.complete(want.Digest)
+	}
+	content, err := f.content(ctx, info, offer)
+	if err != nil {
+		return verify.Verified{}, fmt.Errorf("bundle %s@%s: %w", want.Name, want.Version, err)
+	}
+	verified, err := signed.WithContent(content)
+	if err != nil {
+		return verify.Verified{}, errors.Join(err, f.forget(blobKey(info.Digest)))
+	}
+	return verified, f.contents.complete(want.Digest)
+}
+
+func (f *fetcher) stored(signed verify.Signed, info bundle.ContentInfo) (verify.Verified, error) {
+	content, err := f.contents.content(info)
+	if err != nil {
+		return verify.Verified{}, err
+	}
+	return signed.WithContent(content)
+}
+
+// content fetches by delta where the store has what the delta starts from, otherwise in full. A delta that does not lead to the signed
+// digest costs only the bytes: the full content is fetched then.
+func (f *fetcher) content(ctx context.Context, info bundle.ContentInfo, offer fleetsync.Offer) ([]byte, error) {
+	if delta, from := f.startingPoint(offer.Deltas); delta != nil {
+		raw, err := f.byDelta(ctx, info, *delta, from)
+		if err == nil {
+			return raw, nil
+		}
+		if errors.Is(err, fleetsync.ErrNoLink) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	packed, err := f.chunks(ctx, blobKey(info.Digest), offer.Full, func(n int) string { return fleetsync.BlobSubject(info.Digest, n) })
+	if err != nil {
+		return nil, err
+	}
+	raw, err := wire.Decompress(packed, info.Size)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("content: %w", err), f.forget(blobKey(info.Digest)))
+	}
+	return raw, nil
+}
+
+// startingPoint is the smallest delta whose older content is stored.
+func (f *fetcher) startingPoint(deltas []fleetsync.Delta) (best *fleetsync.Delta, from []byte) {
+	for i := range deltas {
+		d := &deltas[i]
+		if best != nil && d.Size >= best.Size {
+			continue
+		}
+		if raw := f.older(d.From); raw != nil {
+			best, from = d, raw
+		}
+	}
+	return best, from
+}
+
+// older reads a stored content by its digest alone, for a delta to start from.
+func (f *fetcher) older(content bundle.Digest) []byte {
+	packed, chunks, err := f.contents.joined(blobKey(content), bundle.MaxContent)
+	if err != nil || chunks == 0 {
+		return nil
+	}
+	raw, err := wire.DecompressAny(packed)
+	if err != nil || bundle.DigestOf(raw) != content {
+		return nil
+	}
+	return raw
+}
+
+func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fleetsync.Delta, from []byte) ([]byte, error) {
+	prefix := deltaKey(delta.From, info.Digest)
+	packed, err := f.chunks(ctx, prefix, delta.Blob, func(n int) string { return fleetsync.DeltaSubject(delta.From, info.Digest, n) })
+	if err != nil {
+		return nil, err
+	}
+	raw, err := wire.ApplyDelta(from, packed, info.Size)
+	if err == nil && bundle.DigestOf(raw) != info.Digest {
+		err = errors.New("it does not lead to the signed content")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("delta: %w", err), f.forget(prefix))
+	}
+	for _, r := range chunkRecords(blobKey(info.Digest), wire.Compress(raw)) {
+		if err := f.contents.store.Commit(r); err != nil {
+			return nil, err
+		}
+	}
+	return raw, f.forget(prefix)
+}
+
+// chunks fetches what is missing of a blob, one durable chunk after the other, and gives the whole.
+func (f *fetcher) chunks(ctx context.Context, prefix string, blob fleetsync.Blob, subject func(n int) string) ([]byte, error) {
+	if most := bundle.MaxContent/bundle.ChunkSize + 1; blob.Chunks < 1 || blob.Chunks > most {
+		return nil, fmt.Errorf("the hub says %d chunks, want 1 to %d", blob.Chunks, most)
+	}
+	have, err := f.contents.have(prefix)
+	if err != nil {
+		return nil, err
+	}
+	for n := have; n < blob.Chunks; n++ {
+		chunk, err := f.link.Get(ctx, subject(n))
+		if err != nil {
+			return nil, fmt.Errorf("chunk %d of %d: %w", n+1, blob.Chunks, err)
+		}
+		if len(chunk) == 0 || len(chunk) > bundle.ChunkSize {
+			return nil, fmt.Errorf("chunk %d of %d: it has %d bytes, want 1 to %d", n+1, blob.Chunks, len(chunk), bundle.ChunkSize)
+		}
+		if err := f.contents.store.Commit(fleetsync.Record{Key: chunkKey(prefix, n), Value: chunk}); err != nil {
+			return nil, err
+		}
+	}
+	packed, chunks, err := f.contents.joined(prefix, bundle.MaxContent)
+	if err == nil && chunks != blob.Chunks {
+		err = errors.Join(fmt.Errorf("%d chunks are stored where the hub has %d", chunks, blob.Chunks), f.forget(prefix))
+	}
+	return packed, err
+}
+
+func (f *fetcher) forget(prefix string) error {
+	var gone []fleetsync.Record
+	err := f.contents.store.Scan(prefix, func(key string, _ []byte) error {
+		gone = append(gone, fleetsync.Record{Key: key})
+		return nil
+	})
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	return f.contents.store.Commit(gone...)
+}
