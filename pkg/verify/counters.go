@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -108,6 +109,9 @@ func DecodeCounters(raw []byte) (Counters, error) {
 	}
 	if e.Schema != countersSchema {
 		return nil, fmt.Errorf("counters: schema %.80q, want %s", e.Schema, countersSchema)
+	}
+	if e.Marks == nil {
+		return nil, errors.New("counters: no marks")
 	}
 	if err := e.Marks.valid(); err != nil {
 		return nil, err

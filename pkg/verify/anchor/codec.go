@@ -1,0 +1,69 @@
+package anchor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/internal/strict"
+)
+
+const (
+	schema      = "holdfast.dev/anchor/v1"
+	maxSlotSize = verify.MaxCountersSize + 8<<10
+	maxText     = 1024 // bytes of store head and epoch each
+)
+
+type encoded struct {
+	Schema     string          `json:"schema"`
+	Generation uint64          `json:"generation"`
+	StoreHead  string          `json:"storeHead"`
+	Epoch      string          `json:"epoch"`
+	Counters   json.RawMessage `json:"counters"`
+}
+
+// Encode writes a slot.
+func Encode(a Anchor) ([]byte, error) {
+	if len(a.StoreHead) > maxText || len(a.Epoch) > maxText {
+		return nil, fmt.Errorf("anchor: store head or epoch longer than %d bytes", maxText)
+	}
+	counters, err := verify.EncodeCounters(a.Counters)
+	if err != nil {
+		return nil, fmt.Errorf("anchor: %w", err)
+	}
+	line, err := json.Marshal(encoded{schema, a.Generation, a.StoreHead, a.Epoch, counters})
+	if err != nil {
+		return nil, fmt.Errorf("anchor: encode: %w", err)
+	}
+	sum := bundle.DigestOf(line)
+	return append(append(append(line, '\n'), sum...), '\n'), nil
+}
+
+// Decode reads a slot and checks that it is whole.
+func Decode(raw []byte) (Anchor, error) {
+	if len(raw) > maxSlotSize {
+		return Anchor{}, fmt.Errorf("more than the %d bytes it may have", maxSlotSize)
+	}
+	line, sum, cut := bytes.Cut(raw, []byte("\n"))
+	if !cut || string(sum) != string(bundle.DigestOf(line))+"\n" {
+		return Anchor{}, errors.New("its checksum does not match")
+	}
+	var e encoded
+	if err := strict.Decode(line, maxSlotSize, &e); err != nil {
+		return Anchor{}, err
+	}
+	if e.Schema != schema {
+		return Anchor{}, fmt.Errorf("schema %.80q, want %s", e.Schema, schema)
+	}
+	if e.Generation == 0 || len(e.StoreHead) > maxText || len(e.Epoch) > maxText {
+		return Anchor{}, errors.New("generation, store head or epoch out of bounds")
+	}
+	counters, err := verify.DecodeCounters(e.Counters)
+	if err != nil {
+		return Anchor{}, err
+	}
+	return Anchor{Generation: e.Generation, Counters: counters, StoreHead: e.StoreHead, Epoch: e.Epoch}, nil
+}
