@@ -63,7 +63,7 @@ const (
 type Parameter struct {
 	Name        string        `json:"name"` // ^[a-z][a-zA-Z0-9]{0,62}$
 	Type        ParameterType `json:"type"`
-	Default     any           `json:"default,omitempty"` // string, int64 or bool
+	Default     any           `json:"default,omitempty"` // string, int64 or bool; a parameter has a default or is required
 	Required    bool          `json:"required,omitempty"`
 	Pattern     string        `json:"pattern,omitempty"` // RE2, anchored at both ends, strings only
 	Description string        `json:"description,omitempty"`

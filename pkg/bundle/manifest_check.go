@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -130,6 +131,9 @@ func (p Parameter) check() error {
 		}
 	}
 	if p.Default == nil {
+		if !p.Required {
+			return fmt.Errorf("parameter %s: want a default, or required: true", p.Name)
+		}
 		return nil
 	}
 	if p.Required {
@@ -179,6 +183,25 @@ func (p Parameter) CheckValue(v any) error {
 		return fmt.Errorf("parameter %s: the value does not match the pattern %s", p.Name, p.Pattern)
 	}
 	return nil
+}
+
+// ParseValue reads a value of the parameter as people write it on a command line.
+func (p Parameter) ParseValue(text string) (any, error) {
+	var v any = text
+	switch p.Type {
+	case TypeInteger:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("parameter %s: want an integer", p.Name)
+		}
+		v = n
+	case TypeBoolean:
+		if text != "true" && text != "false" {
+			return nil, fmt.Errorf("parameter %s: want true or false", p.Name)
+		}
+		v = text == "true"
+	}
+	return v, p.CheckValue(v)
 }
 
 // jsonType names the JSON type of a decoded value.

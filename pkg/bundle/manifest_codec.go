@@ -9,12 +9,17 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/internal/strict"
 )
 
-// EncodeManifest checks m and returns its one spelling, the bytes that are signed: canonical JSON on one line, without a newline.
+// EncodeManifest returns the one spelling of m, the bytes that are signed: canonical JSON on one line, without a newline.
+// It refuses what DecodeManifest would refuse. Untyped numbers in m may be json.Number.
 func EncodeManifest(m *Manifest) ([]byte, error) {
-	if err := m.Check(); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
+	b, err := encodeManifest(m)
+	if err != nil {
+		return nil, err
 	}
-	return encodeManifest(m)
+	if _, err := DecodeManifest(b); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func encodeManifest(m *Manifest) ([]byte, error) {
