@@ -23,8 +23,8 @@ import (
 // Limits of the API. Both sides refuse what is larger.
 const (
 	MaxFile     = bundle.MaxPackedSize + bundle.MaxManifestSize + bundle.MaxSignatures*bundle.MaxSignatureSize + 4096 // bytes of a bundle file
-	MaxRequest  = 1 << 20                                                                                            // bytes of any other request
-	maxResponse = 64 << 20                                                                                           // bytes of a response but a bundle file
+	MaxRequest  = 1 << 20                                                                                             // bytes of any other request
+	maxResponse = 64 << 20                                                                                            // bytes of a response but a bundle file
 )
 
 // Error is a refusal by the hub.

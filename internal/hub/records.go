@@ -1,0 +1,59 @@
+package hub
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// SiteRecord is what SiteSubject holds: that the hub knows the site, and by which key.
+type SiteRecord struct {
+	Site      bundle.SiteID     `json:"site"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	PublicKey string            `json:"publicKey"` // NATS user key ("U…")
+	Key       ed25519.PublicKey `json:"key"`       // the same key, raw; the site's reports carry its signature
+	Added     time.Time         `json:"added"`
+}
+
+// CatalogEntry is what CatalogSubject holds: the last thing written of a pushed bundle, so that an entry proves the rest is there.
+type CatalogEntry struct {
+	Name     bundle.Name       `json:"name"`
+	Version  bundle.Version    `json:"version"`
+	Counter  bundle.Counter    `json:"counter"`
+	Digest   bundle.Digest     `json:"digest"` // of the manifest
+	Content  bundle.Digest     `json:"content"`
+	Objects  int               `json:"objects"`
+	Size     int64             `json:"size"`
+	Wire     int64             `json:"wire"`
+	Deltas   []api.BundleDelta `json:"deltas,omitempty"`
+	Key      string            `json:"key"`
+	Selector string            `json:"selector,omitempty"` // the manifest's target, for refusals at the hub
+	Created  time.Time         `json:"created"`
+	Pushed   time.Time         `json:"pushed"`
+}
+
+func (e CatalogEntry) ref() bundle.Ref { return bundle.Ref{Name: e.Name, Version: e.Version} }
+
+// decodeRecord reads what the hub itself wrote, strictly: a store that holds something else is damaged or newer than this hub.
+func decodeRecord(data []byte, record any) error {
+	if len(data) > fleetsync.MaxMessage {
+		return fmt.Errorf("%d bytes are more than a record may have (%d)", len(data), fleetsync.MaxMessage)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(record); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("bytes after the record")
+	}
+	return nil
+}

@@ -1,0 +1,382 @@
+package hub
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// View is the hub's picture of its fleet, folded from what the streams hold. It is pure: no clock, no I/O; one goroutine at a time.
+//
+//	V1  It is a projection: folding the same messages again, from the start or twice, gives the same picture.
+//	V2  It believes no name that the subject does not prove and no report that the site's key did not sign.
+//	V3  Site records are folded before what speaks of their sites; apart from that the order of subjects does not matter.
+//	V4  Silence is unknown: nothing it says is without the time of its last evidence, and nothing stays fresh by itself.
+type View struct {
+	hubKey    ed25519.PublicKey
+	heartBeat time.Duration
+	sites     map[bundle.SiteID]*siteView
+	catalog   map[bundle.Ref]CatalogEntry
+}
+
+type siteView struct {
+	record   SiteRecord
+	ingest   *fleetsync.Ingest
+	desired  fleetsync.Assignment
+	hello    fleetsync.Hello // the newest
+	helloAt  time.Time
+	refused  int
+	refusal  string // the newest
+	refuseAt time.Time
+}
+
+// NewView is the picture of an empty fleet. hubKey is the hub's own signing key.
+func NewView(hubKey ed25519.PublicKey, heartBeat time.Duration) *View {
+	return &View{hubKey, heartBeat, map[bundle.SiteID]*siteView{}, map[bundle.Ref]CatalogEntry{}}
+}
+
+// Message is one message as the bus keeps it: where it was put, what, and when the bus received it.
+type Message struct {
+	Subject string
+	Data    []byte
+	At      time.Time
+}
+
+// Fold takes a message into the picture. An error says why it was refused; where it is about a site, the site's alarms say so too.
+// folded is set for a batch of events.
+func (v *View) Fold(m Message) (folded *fleetsync.Folded, err error) {
+	path, ours := strings.CutPrefix(m.Subject, "hf.")
+	if !ours {
+		return nil, fmt.Errorf("subject %.120q: unknown", m.Subject)
+	}
+	kind, rest, _ := strings.Cut(path, ".")
+	if kind == "catalog" {
+		return nil, v.foldCatalog(m)
+	}
+	id, err := bundle.ParseSiteID(rest)
+	if err != nil {
+		return nil, fmt.Errorf("subject %.120q: %w", m.Subject, err)
+	}
+	if kind == "site" {
+		return nil, v.foldSite(id, m)
+	}
+	site, known := v.sites[id]
+	if !known {
+		return nil, fmt.Errorf("subject %s: the site is not known", m.Subject)
+	}
+	switch kind {
+	case "desired":
+		err = site.foldDesired(m, v.hubKey)
+	case "ack":
+		err = site.foldAck(m, v.hubKey)
+	case "state":
+		err = site.foldState(m)
+	case "event":
+		folded, err = site.foldEvents(m)
+	case "hello":
+		err = site.foldHello(m)
+	default:
+		return nil, fmt.Errorf("subject %.120q: unknown", m.Subject)
+	}
+	if err != nil {
+		site.refuse(err, m.At)
+		return nil, fmt.Errorf("site %s: %w", id, err)
+	}
+	return folded, nil
+}
+
+func (v *View) foldCatalog(m Message) error {
+	var entry CatalogEntry
+	if err := decodeRecord(m.Data, &entry); err != nil {
+		return fmt.Errorf("%s: %w", m.Subject, err)
+	}
+	if CatalogSubject(entry.ref()) != m.Subject {
+		return fmt.Errorf("%s: the record is of %s", m.Subject, entry.ref())
+	}
+	v.catalog[entry.ref()] = entry
+	return nil
+}
+
+func (v *View) foldSite(id bundle.SiteID, m Message) error {
+	var record SiteRecord
+	if err := decodeRecord(m.Data, &record); err != nil {
+		return fmt.Errorf("%s: %w", m.Subject, err)
+	}
+	if record.Site != id || len(record.Key) != ed25519.PublicKeySize {
+		return fmt.Errorf("%s: the record is of site %.80q with a key of %d bytes", m.Subject, record.Site, len(record.Key))
+	}
+	if site, known := v.sites[id]; known {
+		site.record = record
+		return nil
+	}
+	v.sites[id] = &siteView{record: record, ingest: fleetsync.NewIngest(id)}
+	return nil
+}
+
+func (s *siteView) foldDesired(m Message, hubKey ed25519.PublicKey) error {
+	var assignment fleetsync.Assignment
+	if err := fleetsync.Open(fleetsync.TypeAssignment, m.Data, hubKey, &assignment); err != nil {
+		return err
+	}
+	if assignment.Site != s.record.Site {
+		return fmt.Errorf("assignment: it is for site %.80q", assignment.Site)
+	}
+	if assignment.Sequence > s.desired.Sequence {
+		s.desired = assignment
+	}
+	return nil
+}
+
+func (s *siteView) foldAck(m Message, hubKey ed25519.PublicKey) error {
+	var ack fleetsync.Ack
+	if err := fleetsync.Open(fleetsync.TypeAck, m.Data, hubKey, &ack); err != nil {
+		return err
+	}
+	return s.ingest.Acked(ack, m.At)
+}
+
+func (s *siteView) foldState(m Message) error {
+	var state fleetsync.State
+	if err := fleetsync.Open(fleetsync.TypeState, m.Data, s.record.Key, &state); err != nil {
+		return err
+	}
+	_, err := s.ingest.State(state, m.At)
+	return err
+}
+
+func (s *siteView) foldEvents(m Message) (*fleetsync.Folded, error) {
+	var batch fleetsync.EventBatch
+	if err := fleetsync.Open(fleetsync.TypeEvents, m.Data, s.record.Key, &batch); err != nil {
+		return nil, err
+	}
+	folded, err := s.ingest.Events(batch, m.At)
+	if err != nil {
+		return nil, err
+	}
+	return &folded, nil
+}
+
+func (s *siteView) foldHello(m Message) error {
+	var hello fleetsync.Hello
+	if err := fleetsync.Open(fleetsync.TypeHello, m.Data, s.record.Key, &hello); err != nil {
+		return err
+	}
+	// Neither clock nor snapshot went on: replayed. Either alone may go back, by a clock put right or an agent started again.
+	if hello.Epoch == s.hello.Epoch && !hello.At.After(s.hello.At) && hello.State <= s.hello.State {
+		return errors.New("hello: heard before: replayed")
+	}
+	if err := s.ingest.Hello(hello, m.At); err != nil {
+		return err
+	}
+	s.hello, s.helloAt = hello, m.At
+	return nil
+}
+
+// maxRefusal bounds what a refusal may put into an alarm, in bytes.
+const maxRefusal = 300
+
+func (s *siteView) refuse(err error, at time.Time) {
+	s.refused++
+	if !at.Before(s.refuseAt) {
+		text := strings.ToValidUTF8(err.Error(), "?")
+		s.refusal, s.refuseAt = text[:min(len(text), maxRefusal)], at
+	}
+}
+
+// Ack is what the site is to be told of its events; ok is false while it sent none.
+func (v *View) Ack(id bundle.SiteID) (ack fleetsync.Ack, ok bool) {
+	if site, known := v.sites[id]; known {
+		return site.ingest.Ack()
+	}
+	return fleetsync.Ack{}, false
+}
+
+// Record is the site's record.
+func (v *View) Record(id bundle.SiteID) (SiteRecord, bool) {
+	site, known := v.sites[id]
+	if !known {
+		return SiteRecord{}, false
+	}
+	return site.record, true
+}
+
+// Site is what is known of one site as of now.
+func (v *View) Site(now time.Time, id bundle.SiteID) (api.Site, bool) {
+	site, known := v.sites[id]
+	if !known {
+		return api.Site{}, false
+	}
+	return site.summary(now, v.heartBeat), true
+}
+
+// Sites are the sites whose labels match, by name.
+func (v *View) Sites(now time.Time, selector bundle.Selector) []api.Site {
+	sites := []api.Site{}
+	for _, id := range v.ids() {
+		if site := v.sites[id]; selector.Matches(site.record.Labels) {
+			sites = append(sites, site.summary(now, v.heartBeat))
+		}
+	}
+	return sites
+}
+
+func (v *View) ids() []bundle.SiteID { return slices.Sorted(maps.Keys(v.sites)) }
+
+func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
+	summary := api.Site{
+		ID: s.record.Site, Labels: s.record.Labels, Added: s.record.Added,
+		Freshness: s.freshness(now, heartBeat), Connected: s.connected(now, heartBeat),
+		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: s.alarms(),
+	}
+	if summary.Assigned == nil {
+		summary.Assigned = []fleetsync.AssignedBundle{}
+	}
+	if heard := s.ingest.Heard(); !heard.IsZero() {
+		summary.LastSeen = &heard
+	}
+	if state, at := s.ingest.Snapshot(); state != nil {
+		summary.State, summary.StateAt = state, &at
+	}
+	summary.Events.Epoch, summary.Events.Upto = s.ingest.Window()
+	return summary
+}
+
+func (s *siteView) connected(now time.Time, heartBeat time.Duration) bool {
+	heard := s.ingest.Heard()
+	return !heard.IsZero() && now.Sub(heard) <= 2*heartBeat
+}
+
+// freshness is of the snapshot as much as of the site: a site that says hello with a newer snapshot than the hub holds makes the held one stale.
+func (s *siteView) freshness(now time.Time, heartBeat time.Duration) api.Freshness {
+	switch state, at := s.ingest.Snapshot(); {
+	case s.ingest.Heard().IsZero():
+		return api.Unknown
+	case !s.connected(now, heartBeat):
+		return api.Stale
+	case state != nil && s.helloAt.After(at) && (s.hello.Epoch != state.Epoch || s.hello.State > state.Sequence):
+		return api.Stale
+	}
+	return api.Fresh
+}
+
+func (s *siteView) alarms() []string {
+	alarms := s.ingest.Alarms()
+	if s.refused > 0 {
+		alarms = append(alarms, fmt.Sprintf("%d messages refused, the last at %s: %s", s.refused, s.refuseAt.UTC().Format(time.RFC3339), s.refusal))
+	}
+	if state, _ := s.ingest.Snapshot(); state != nil {
+		if state.Assignment > s.desired.Sequence {
+			alarms = append(alarms, fmt.Sprintf("the site has assignment %d, the hub knows %d: the hub's store was lost or put back", state.Assignment, s.desired.Sequence))
+		}
+		if state.Store != "" {
+			alarms = append(alarms, "store: "+state.Store)
+		}
+	}
+	return alarms
+}
+
+// Drift is the uncorrected drift of one site, or of all where the site is empty.
+func (v *View) Drift(now time.Time, only bundle.SiteID) []api.SiteDrift {
+	drift := []api.SiteDrift{}
+	for _, id := range v.ids() {
+		site := v.sites[id]
+		state, at := site.ingest.Snapshot()
+		if state == nil || (only != "" && id != only) {
+			continue
+		}
+		for _, status := range state.Bundles {
+			if status.DriftCount > 0 || len(status.Drift) > 0 {
+				drift = append(drift, api.SiteDrift{
+					Site: id, Bundle: status.Name, At: at, Freshness: site.freshness(now, v.heartBeat),
+					Corrected: status.Corrected, Drift: status.Drift, Count: status.DriftCount,
+				})
+			}
+		}
+	}
+	return drift
+}
+
+// Entry is one entry of the catalog.
+func (v *View) Entry(ref bundle.Ref) (CatalogEntry, bool) {
+	entry, known := v.catalog[ref]
+	return entry, known
+}
+
+// Releases are the entries of a name, the highest counter first.
+func (v *View) Releases(name bundle.Name) []CatalogEntry {
+	var releases []CatalogEntry
+	for ref, entry := range v.catalog {
+		if ref.Name == name {
+			releases = append(releases, entry)
+		}
+	}
+	slices.SortFunc(releases, func(a, b CatalogEntry) int { return compareReleases(b, a) })
+	return releases
+}
+
+func compareReleases(a, b CatalogEntry) int {
+	switch {
+	case a.Name != b.Name:
+		return strings.Compare(string(a.Name), string(b.Name))
+	case a.Counter != b.Counter:
+		if a.Counter < b.Counter {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(string(a.Version), string(b.Version))
+}
+
+// Bundles is the catalog by name and counter, with the sites that are assigned each and those of them that say, and said lately, that they run it.
+func (v *View) Bundles(now time.Time) []api.Bundle {
+	entries := slices.SortedFunc(maps.Values(v.catalog), compareReleases)
+	bundles := make([]api.Bundle, len(entries))
+	for i, entry := range entries {
+		bundles[i] = v.bundle(now, entry)
+	}
+	return bundles
+}
+
+// Bundle is one entry of the catalog with its counts.
+func (v *View) Bundle(now time.Time, ref bundle.Ref) (api.Bundle, bool) {
+	entry, known := v.catalog[ref]
+	if !known {
+		return api.Bundle{}, false
+	}
+	return v.bundle(now, entry), true
+}
+
+func (v *View) bundle(now time.Time, entry CatalogEntry) api.Bundle {
+	b := api.Bundle{
+		Name: entry.Name, Version: entry.Version, Counter: entry.Counter, Digest: entry.Digest, Content: entry.Content, Objects: entry.Objects,
+		Size: entry.Size, Wire: entry.Wire, Deltas: entry.Deltas, Key: entry.Key, Created: entry.Created, Pushed: entry.Pushed,
+	}
+	for _, site := range v.sites {
+		for _, assigned := range site.desired.Bundles {
+			if assigned.Digest != entry.Digest {
+				continue
+			}
+			b.Sites++
+			if site.runs(assigned) && site.freshness(now, v.heartBeat) == api.Fresh {
+				b.Current++
+			}
+		}
+	}
+	return b
+}
+
+// runs says whether the site's last snapshot has the bundle current, this digest and no other.
+func (s *siteView) runs(assigned fleetsync.AssignedBundle) bool {
+	state, _ := s.ingest.Snapshot()
+	return state != nil && slices.ContainsFunc(state.Bundles, func(status fleetsync.BundleStatus) bool {
+		return status.Name == assigned.Name && status.CurrentDigest == assigned.Digest && status.Phase == fleetsync.PhaseCurrent
+	})
+}
