@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// choice is which sites a verb is about: named ones, those with labels, or all.
+type choice struct {
+	all      bool
+	selector string
+}
+
+func choiceFlags(cmd *cobra.Command) *choice {
+	c := &choice{}
+	cmd.Flags().BoolVar(&c.all, "all", false, "every site")
+	cmd.Flags().StringVarP(&c.selector, "labels", "l", "", "the sites that match the label `selector`")
+	cmd.MarkFlagsMutuallyExclusive("all", "labels")
+	return c
+}
+
+// sites are the chosen ones: never none, and never some other than was said.
+func (c *choice) sites(ctx context.Context, cmd *cobra.Command, hub *api.Client, named []string) ([]bundle.SiteID, error) {
+	if c.all || c.selector != "" {
+		if len(named) > 0 {
+			return nil, usagef(cmd, "name sites, or give --all or --labels, not both")
+		}
+		known, err := hub.Sites(ctx, c.selector)
+		if err != nil {
+			return nil, err
+		}
+		if len(known) == 0 {
+			return nil, &failure{code: exitNotFound, message: "no site matches", hint: "holdfast site list shows sites and their labels"}
+		}
+		ids := make([]bundle.SiteID, len(known))
+		for i, s := range known {
+			ids[i] = s.ID
+		}
+		return ids, nil
+	}
+	if len(named) == 0 {
+		return nil, usagef(cmd, "no site: name some, or give --all or --labels")
+	}
+	ids := make([]bundle.SiteID, len(named))
+	for i, name := range named {
+		id, err := bundle.ParseSiteID(name)
+		if err != nil {
+			return nil, err
+		}
+		ids[i] = id
+	}
+	return ids, nil
+}
+
+func newAssign(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "assign SITE... NAME@VERSION",
+		Short: "Have sites run a bundle version",
+		Long: `Have sites run a bundle version. Sites that are away learn of it when they come back. What a site runs of the same bundle
+is replaced; its other bundles are left alone.`,
+		Example: `  holdfast assign shop-berlin shop-hamburg shop@1.1.0 --set replicas=3
+  holdfast assign -l region=eu shop@1.1.0`,
+	}
+	chosen := choiceFlags(cmd)
+	sets := cmd.Flags().StringArray("set", nil, "`name=value` of a parameter; may be repeated")
+	drift := cmd.Flags().String("drift", "", "`enforce` or report drift, whatever the bundle's policy says")
+	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport))
+	f := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef(cmd, "no bundle: want SITE... NAME@VERSION")
+		}
+		ref, err := bundle.ParseRef(args[len(args)-1])
+		if err != nil {
+			return err
+		}
+		mode := bundle.DriftMode(*drift)
+		if mode != "" && mode != bundle.DriftEnforce && mode != bundle.DriftReport {
+			return usagef(cmd, "--drift %q: want enforce or report", *drift)
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		ids, err := chosen.sites(cmd.Context(), cmd, hub, args[:len(args)-1])
+		if err != nil {
+			return err
+		}
+		values, err := valuesFor(cmd.Context(), hub, ref, *sets)
+		if err != nil {
+			return err
+		}
+		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode})
+		if err != nil {
+			return err
+		}
+		return d.showResults(*f, results)
+	}
+	return cmd
+}
+
+// valuesFor gives --set values the types the bundle's parameters have, from the very manifest that was pushed.
+func valuesFor(ctx context.Context, hub *api.Client, ref bundle.Ref, sets []string) (map[string]any, error) {
+	if len(sets) == 0 {
+		return nil, nil
+	}
+	raw, err := hub.BundleFile(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	file, err := bundle.DecodeFile(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	manifest, err := bundle.DecodeManifest(file.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return typedValues(sets, manifest.Parameters)
+}
+
+// showResults shows each site's outcome and fails with the first failure.
+func (d *desk) showResults(f format, results []api.AssignResult) error {
+	if err := d.show(f, results, func() page { return resultsPage(results) }); err != nil {
+		return err
+	}
+	failed := []string{}
+	var first *failure
+	for _, r := range results {
+		if r.Error == nil {
+			continue
+		}
+		failed = append(failed, string(r.Site))
+		if first == nil {
+			first = explainProblem(&api.Error{Problem: *r.Error})
+		}
+	}
+	switch {
+	case first == nil:
+		return nil
+	case len(results) > 1:
+		first.message = fmt.Sprintf("%d of %d sites: %s: %s", len(failed), len(results), some(failed, 5), first.message)
+	default:
+		first.message = fmt.Sprintf("site %s: %s", strings.Join(failed, ""), first.message)
+	}
+	return first
+}
+
+func resultsPage(results []api.AssignResult) page {
+	t := table{head: []string{"SITE", "ASSIGNMENT", "RESULT"}}
+	for _, r := range results {
+		switch {
+		case r.Error != nil:
+			t.add(text(string(r.Site)), text("-"), cell{(&api.Error{Problem: *r.Error}).Error(), bad})
+		case r.Changed:
+			t.add(text(string(r.Site)), textf("%d", r.Sequence), cell{"changed", good})
+		default:
+			t.add(text(string(r.Site)), textf("%d", r.Sequence), text("as it was"))
+		}
+	}
+	return page{tables: []table{t}}
+}

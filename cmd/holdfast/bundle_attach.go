@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
+)
+
+func newBundleAttach(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "attach FILE --signature S",
+		Short: "Put a signature made by the cosign tool into a bundle file",
+		Long: `Put a signature made by the cosign tool into a bundle file. It must be a Sigstore bundle v0.3 by key over the manifest:
+
+  holdfast bundle extract FILE --manifest manifest.json
+  cosign sign-blob --key K --new-bundle-format --bundle S --tlog-upload=false manifest.json
+
+Whether it verifies is checked only with --key, because only the fleet knows whom it trusts.`,
+		Example: "  holdfast bundle attach shop-1.0.0.hfb --signature manifest.sigstore.json --key team.pub",
+		Args:    exactly("FILE"),
+	}
+	signature := cmd.Flags().String("signature", "", "`file` with the Sigstore bundle")
+	key := cmd.Flags().String("key", "", "public `key` that the signature must be by")
+	out := cmd.Flags().StringP("output", "o", "", "`file` to write instead of FILE")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *signature == "" {
+			return usagef(cmd, "--signature is needed")
+		}
+		b, err := openBundle(args[0])
+		if err != nil {
+			return err
+		}
+		raw, err := readLimited(*signature, bundle.MaxSignatureSize)
+		if err != nil {
+			return err
+		}
+		raw = bytes.TrimSpace(raw)
+		if err := checkAttached(b, *signature, raw, *key); err != nil {
+			return err
+		}
+		path := args[0]
+		if *out != "" {
+			path = *out
+		}
+		for _, have := range b.file.Signatures {
+			if bytes.Equal(have, raw) {
+				d.sayf("%s has this signature already", b.manifest.Ref())
+				return d.save(path, b.file)
+			}
+		}
+		b.file.Signatures = append(b.file.Signatures, raw)
+		if err := d.save(path, b.file); err != nil {
+			return err
+		}
+		d.sayf("%s has %d %s now", b.manifest.Ref(), len(b.file.Signatures), plural(len(b.file.Signatures), "signature"))
+		return nil
+	}
+	return cmd
+}
+
+// stranger is a public key that signed nothing here: checked against it, a well-formed signature by key is "another key's".
+const stranger = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6NuSfTazjFY/oQxxXuCf3yBuIt0Q
+sg2YFxO+uGC5Ez4bNXmDco0KeUFIkRAQPuXR5cs3WV5cLPsfA/w4qDTZ5g==
+-----END PUBLIC KEY-----
+`
+
+func checkAttached(b *opened, file string, signature []byte, keyFile string) error {
+	if keyFile != "" {
+		key, err := readLimited(keyFile, verify.MaxTrustSize)
+		if err != nil {
+			return err
+		}
+		if err := (cosign.Verifier{}).Check(b.file.Manifest, signature, string(key)); err != nil {
+			return &failure{code: exitRefused, message: fmt.Sprintf("%s: %s", file, err), hint: "sign the output of holdfast bundle extract --manifest, byte for byte", cause: err}
+		}
+		return nil
+	}
+	err := (cosign.Verifier{}).Check(b.file.Manifest, signature, stranger)
+	if err == nil || errors.Is(err, verify.ErrOtherKey) || errors.Is(err, verify.ErrBadSignature) {
+		return nil
+	}
+	return &failure{code: exitFailed, message: fmt.Sprintf("%s: %s", file, err), hint: "make it with cosign sign-blob --key K --new-bundle-format --bundle FILE", cause: err}
+}

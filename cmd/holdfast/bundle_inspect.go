@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// inspection is what a bundle file holds. Nothing of it is verified.
+type inspection struct {
+	Manifest   *bundle.Manifest  `json:"manifest"`
+	Digest     bundle.Digest     `json:"digest"`
+	Packed     int               `json:"packed"`     // bytes of the content in the file
+	Signatures []string          `json:"signatures"` // the key each says it is by
+	Objects    []bundle.ObjectID `json:"objects"`
+}
+
+func newBundleInspect(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "inspect FILE",
+		Short:   "Show what a bundle file holds; nothing is verified",
+		Example: "  holdfast bundle inspect shop-1.0.0.hfb",
+		Args:    exactly("FILE"),
+	}
+	f := outputFlag(cmd)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		b, err := openBundle(args[0])
+		if err != nil {
+			return err
+		}
+		_, objects, err := b.content()
+		if err != nil {
+			return err
+		}
+		i := inspection{Manifest: b.manifest, Digest: bundle.DigestOf(b.file.Manifest), Packed: len(b.file.Content), Signatures: []string{}, Objects: []bundle.ObjectID{}}
+		for _, s := range b.file.Signatures {
+			i.Signatures = append(i.Signatures, hintOf(s))
+		}
+		for _, o := range objects {
+			i.Objects = append(i.Objects, o.ID)
+		}
+		return d.show(*f, i, func() page { return inspectPage(i) })
+	}
+	return cmd
+}
+
+// hintOf is the key a signature claims; it proves nothing.
+func hintOf(signature []byte) string {
+	var s struct {
+		VerificationMaterial struct {
+			PublicKey struct {
+				Hint string `json:"hint"`
+			} `json:"publicKey"`
+		} `json:"verificationMaterial"`
+	}
+	if json.Unmarshal(signature, &s) != nil || s.VerificationMaterial.PublicKey.Hint == "" {
+		return "unknown"
+	}
+	return s.VerificationMaterial.PublicKey.Hint
+}
+
+func inspectPage(i inspection) page {
+	m := i.Manifest
+	p := page{facts: []fact{
+		{"Bundle", cell{m.Ref().String(), strong}},
+		{"Digest", text(string(i.Digest))},
+		{"Counter", textf("%d", m.Counter)},
+		{"Created", text(m.Created.UTC().Format(time.RFC3339))},
+	}}
+	add := func(name, value string) {
+		if value != "" {
+			p.facts = append(p.facts, fact{name, text(value)})
+		}
+	}
+	if m.Expires != nil {
+		add("Expires", m.Expires.UTC().Format(time.RFC3339))
+	}
+	add("For sites", m.Target.Selector)
+	add("Kubernetes", m.Target.Kubernetes)
+	for _, r := range m.Requires {
+		add("Requires", strings.TrimSpace(fmt.Sprintf("%s %s", r.Name, r.MinVersion)))
+	}
+	add("Policy", policyText(m.Policy))
+	add("Content", fmt.Sprintf("%d objects, %s, %s compressed, %s", m.Content.Objects, bytesText(m.Content.Size), bytesText(int64(i.Packed)), m.Content.Digest))
+	if len(i.Signatures) == 0 {
+		p.facts = append(p.facts, fact{"Signatures", cell{"none", warn}})
+	}
+	for _, s := range i.Signatures {
+		add("Signature", "says it is by key "+s+" (not checked; see bundle verify)")
+	}
+	p.tables = append(p.tables, parametersTable(m), variantsTable(m), objectsTable(i.Objects))
+	return p
+}
+
+func policyText(p bundle.Policy) string {
+	words := []string{"drift " + string(p.Drift)}
+	if p.Prune {
+		words = append(words, "prune")
+	}
+	if p.HealthTimeoutSeconds > 0 {
+		words = append(words, fmt.Sprintf("health within %ds", p.HealthTimeoutSeconds))
+	}
+	if len(p.Replace) > 0 {
+		words = append(words, "replace "+strings.Join(p.Replace, " "))
+	}
+	if len(p.Ignore) > 0 {
+		words = append(words, fmt.Sprintf("%d ignore %s", len(p.Ignore), plural(len(p.Ignore), "rule")))
+	}
+	return strings.Join(words, ", ")
+}
+
+func parametersTable(m *bundle.Manifest) table {
+	t := table{head: []string{"PARAMETER", "TYPE", "DEFAULT", "DESCRIPTION"}}
+	for _, p := range m.Parameters {
+		value := "-"
+		switch {
+		case p.Required:
+			value = "(required)"
+		case p.Default != nil:
+			value = fmt.Sprint(p.Default)
+		}
+		t.add(text(p.Name), text(string(p.Type)), text(value), text(p.Description))
+	}
+	return t
+}
+
+func variantsTable(m *bundle.Manifest) table {
+	t := table{head: []string{"VARIANT", "FOR SITES", "PATCHES"}}
+	for _, v := range m.Variants {
+		t.add(text(v.Name), text(v.Selector), textf("%d", len(v.Patches)))
+	}
+	return t
+}
+
+func objectsTable(objects []bundle.ObjectID) table {
+	t := table{head: []string{"KIND", "NAMESPACE", "NAME"}}
+	for _, o := range objects {
+		kind := o.Kind
+		if o.Group != "" {
+			kind += "." + o.Group
+		}
+		t.add(text(kind), text(orDash(o.Namespace)), text(o.Name))
+	}
+	return t
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// desk is where the operator sits: the streams, the clock and what is known about the terminal.
+type desk struct {
+	in     *os.File
+	out    io.Writer
+	talk   io.Writer
+	now    func() time.Time
+	width  int  // columns of stdout; 0 is no limit
+	colour bool // stdout takes colour
+	live   bool // stderr is a terminal: progress may be drawn there
+	asks   bool // stdin and stderr are terminals: questions may be asked
+
+	contextFile string // --context
+}
+
+func newDesk() *desk {
+	d := &desk{in: os.Stdin, out: os.Stdout, talk: os.Stderr, now: time.Now}
+	errTerminal := term.IsTerminal(int(os.Stderr.Fd()))
+	d.live = errTerminal && os.Getenv("TERM") != "dumb"
+	d.asks = errTerminal && term.IsTerminal(int(os.Stdin.Fd()))
+	if out := int(os.Stdout.Fd()); term.IsTerminal(out) {
+		d.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		if w, _, err := term.GetSize(out); err == nil {
+			d.width = w
+		}
+	}
+	return d
+}
+
+// sayf talks to the operator; it never carries data.
+func (d *desk) sayf(format string, args ...any) { fmt.Fprintf(d.talk, format+"\n", args...) }
+
+// conclude says what went wrong, if anything did, and gives the exit code.
+func (d *desk) conclude(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	f := explain(err)
+	if f.message != "" {
+		d.sayf("error: %s", f.message)
+	}
+	if f.hint != "" {
+		d.sayf("hint: %s", f.hint)
+	}
+	return f.code
+}

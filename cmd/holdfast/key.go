@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign/sign"
+)
+
+func newKey(d *desk) *cobra.Command {
+	return group("key", "Make release keys", newKeyGenerate(d))
+}
+
+func newKeyGenerate(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "generate --out PREFIX",
+		Short: "Make a release key pair in cosign's format: PREFIX.key and PREFIX.pub",
+		Long: `Make a release key pair in cosign's format: PREFIX.key, encrypted by a password and readable by you alone, and PREFIX.pub.
+The password comes from COSIGN_PASSWORD (it may be empty) or is asked on a terminal. Nothing is overwritten.`,
+		Example: "  holdfast key generate --out release",
+		Args:    exactly(),
+	}
+	out := cmd.Flags().String("out", "", "`prefix` of the two files")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *out == "" {
+			return usagef(cmd, "--out is needed")
+		}
+		_, err := d.makeKeys(*out)
+		return err
+	}
+	return cmd
+}
+
+// makeKeys writes PREFIX.key and PREFIX.pub and gives the public key.
+func (d *desk) makeKeys(prefix string) (public []byte, err error) {
+	private := prefix + ".key"
+	if err := mustBeFree(private, prefix+".pub"); err != nil {
+		return nil, err
+	}
+	password, err := d.password("Password for the private key "+private, true)
+	if err != nil {
+		return nil, err
+	}
+	secret, public, err := sign.GenerateKeyPair(password)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeNew(private, secret, 0o600); err != nil {
+		return nil, err
+	}
+	if err := writeNew(prefix+".pub", public, 0o644); err != nil {
+		os.Remove(private) // half a pair is of no use, and nobody has seen it yet
+		return nil, err
+	}
+	_, id, err := verify.ParseKey(string(public))
+	if err != nil {
+		return nil, err
+	}
+	d.sayf("private key %s (keep it safe; whoever has it and its password can sign for your fleet)", private)
+	d.sayf("public key  %s.pub", prefix)
+	d.sayf("key id      %s", id)
+	return public, nil
+}
