@@ -1,0 +1,149 @@
+package apply
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// Object is one object as it is to be applied: rendered for the site and labelled as its bundle's.
+type Object struct {
+	Ref
+	Stage int
+	// Hash names the body and the ignored paths: equal hashes mean that there is nothing to apply.
+	Hash string
+	// Ignore are the JSON pointers that the policy leaves to others once the object exists.
+	Ignore []string
+	// Replace says that the policy wants the object deleted and made anew where a change is refused as immutable.
+	Replace bool
+
+	body   []byte
+	packed int // length of the body before packing; 0: not packed
+	sum    [sha256.Size]byte
+	// defines is the group and kind that a CustomResourceDefinition defines.
+	defines Kind
+}
+
+// Body is the JSON that is applied. A body that is no longer what was hashed is an error (P1).
+func (o *Object) Body() ([]byte, error) {
+	b := o.body
+	if o.packed > 0 {
+		b = make([]byte, o.packed)
+		if _, err := io.ReadFull(flate.NewReader(bytes.NewReader(o.body)), b); err != nil {
+			return nil, fmt.Errorf("%s: unpack: %w", o.ObjectID, err)
+		}
+	}
+	if sha256.Sum256(b) != o.sum {
+		return nil, fmt.Errorf("%s: the bytes in memory are not those that were verified", o.ObjectID)
+	}
+	return b, nil
+}
+
+// Desired is everything a bundle wants at this site, in apply order. Only Prepare makes one; the zero value wants nothing and is refused.
+type Desired struct {
+	Ref      bundle.Ref
+	Digest   bundle.Digest // of the manifest
+	Rendered bundle.Digest // of the rendered objects
+	Policy   bundle.Policy
+	Objects  []Object
+
+	made bool
+}
+
+var errNothingDesired = errors.New("apply: the zero Desired is refused: only verified content is applied")
+
+// packFrom is the smallest body that Pack compresses, in bytes.
+const packFrom = 2 << 10
+
+// Pack gives the same Desired with its larger bodies compressed in memory, for keeping: a monitoring stack of 5 MB stays in
+// half a megabyte.
+func (d Desired) Pack() Desired {
+	d.Objects = slices.Clone(d.Objects)
+	var buf bytes.Buffer
+	w, err := flate.NewWriter(&buf, flate.BestSpeed)
+	if err != nil {
+		return d
+	}
+	for i := range d.Objects {
+		o := &d.Objects[i]
+		if o.packed > 0 || len(o.body) < packFrom {
+			continue
+		}
+		buf.Reset()
+		w.Reset(&buf)
+		// Writing to a bytes.Buffer does not fail.
+		_, _ = w.Write(o.body)
+		_ = w.Close()
+		if buf.Len() < len(o.body) {
+			o.packed, o.body = len(o.body), bytes.Clone(buf.Bytes())
+		}
+	}
+	return d
+}
+
+// desire labels and hashes rendered objects.
+func desire(ref bundle.Ref, digest bundle.Digest, policy bundle.Policy, objects []bundle.Object) (Desired, error) {
+	d := Desired{Ref: ref, Digest: digest, Policy: policy, made: true, Objects: make([]Object, 0, len(objects))}
+	all := sha256.New()
+	for _, in := range objects {
+		body, err := labelled(in.JSON, string(ref.Name))
+		if err != nil {
+			return Desired{}, fmt.Errorf("%s: %s: %w", ref, in.ID, err)
+		}
+		all.Write(in.JSON)
+		all.Write([]byte("\n"))
+		o := Object{Ref: Ref{in.ID, in.Version}, Stage: bundle.Stage(in), body: body, sum: sha256.Sum256(body)}
+		for _, rule := range policy.Ignore {
+			if matches(rule.Target, in.ID) {
+				o.Ignore = append(o.Ignore, rule.Paths...)
+			}
+		}
+		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
+		o.Hash = hashOf(o.sum, o.Version, o.Ignore)
+		if isDefinition(o.ObjectID) {
+			o.defines = Kind{Group: text(body, "spec", "group"), Kind: text(body, "spec", "names", "kind")}
+		}
+		d.Objects = append(d.Objects, o)
+	}
+	d.Rendered = bundle.Digest(fmt.Sprintf("sha256:%x", all.Sum(nil)))
+	return d, nil
+}
+
+func hashOf(sum [sha256.Size]byte, version string, ignore []string) string {
+	h := sha256.New()
+	h.Write(sum[:])
+	fmt.Fprintf(h, "%q", version)
+	for _, p := range ignore {
+		fmt.Fprintf(h, "%q", p)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// policyKind writes a kind as policies do: "batch/Job", "Service".
+func policyKind(id bundle.ObjectID) string {
+	if id.Group == "" {
+		return id.Kind
+	}
+	return id.Group + "/" + id.Kind
+}
+
+func matches(t bundle.PatchTarget, id bundle.ObjectID) bool {
+	return t.Kind == id.Kind && (t.Group == "" || t.Group == id.Group) &&
+		(t.Namespace == "" || t.Namespace == id.Namespace) && (t.Name == "" || t.Name == id.Name)
+}
+
+func isNamespace(id bundle.ObjectID) bool { return id.Group == "" && id.Kind == "Namespace" }
+
+func isDefinition(id bundle.ObjectID) bool {
+	return id.Group == "apiextensions.k8s.io" && id.Kind == "CustomResourceDefinition"
+}
+
+// isContainer says that deleting the object deletes others with it.
+func isContainer(id bundle.ObjectID) bool { return isNamespace(id) || isDefinition(id) }

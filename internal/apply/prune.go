@@ -1,0 +1,154 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// Remove deletes everything a bundle owns, last stage first, and waits until it is gone. What may not be deleted – a namespace or
+// definition that holds other objects, an object that another bundle has taken over – stays, is forgotten and is named in the outcomes.
+// persist, where it is not nil, is called before the first deletion with the inventory as it is.
+func (e *Executor) Remove(ctx context.Context, inventory Inventory, persist func(Inventory) error) (Result, error) {
+	r := &run{Executor: e, request: Request{Inventory: inventory}, name: inventory.Bundle, items: map[bundle.ObjectID]Item{}, pruned: map[bundle.ObjectID]bool{}}
+	if len(inventory.Items) == 0 {
+		return r.result(), nil
+	}
+	if persist != nil {
+		if err := persist(inventory); err != nil {
+			return r.result(), &Failure{At: AtPersist, Cause: fmt.Errorf("record the intent: %w", err)}
+		}
+	}
+	err := r.prune(ctx, pruneAll(inventory))
+	result := r.result()
+	result.Changed = true
+	return result, err
+}
+
+// prune deletes items stage by stage in the order given. Refusals are collected; a stage that is not gone stops the next.
+func (r *run) prune(ctx context.Context, items []Item) error {
+	for from := 0; from < len(items); {
+		to := from
+		for to < len(items) && items[to].Stage == items[from].Stage {
+			to++
+		}
+		stage := items[from:to]
+		errs := make([]error, len(stage))
+		r.parallel(ctx, len(stage), func(i int) { errs[i] = r.pruneOne(ctx, stage[i]) })
+		var refusals []Refusal
+		for i, err := range errs {
+			if err != nil {
+				refusals = append(refusals, refusalOf(stage[i].ObjectID, err))
+			}
+		}
+		if len(refusals) > 0 {
+			return &Failure{At: AtPrune, Refusals: refusals}
+		}
+		from = to
+	}
+	return nil
+}
+
+func (r *run) pruneOne(ctx context.Context, item Item) error {
+	if protected(item.ObjectID) {
+		return r.drop(item, "kept: this namespace is never deleted")
+	}
+	if item.Adopted && isContainer(item.ObjectID) {
+		return r.drop(item, "kept: it existed before the bundle")
+	}
+	var seen Seen
+	err := r.try(ctx, func() (err error) {
+		seen, err = r.cluster.Look(ctx, item.Ref, ViewMetadata)
+		return err
+	})
+	switch class := ClassOf(err); {
+	case err == nil:
+	case class == Missing || class == NoKind || class == NoNamespace:
+		return r.drop(item, "")
+	default:
+		return err
+	}
+	if why := notOurs(item, seen, r.name); why != "" {
+		return r.drop(item, why)
+	}
+	if isContainer(item.ObjectID) && !seen.Deleting {
+		var foreign []string
+		err := r.try(ctx, func() (err error) {
+			foreign, err = r.cluster.Foreign(ctx, item.Ref, r.name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(foreign) > 0 {
+			return r.drop(item, "kept: it holds other objects: "+strings.Join(foreign, ", "))
+		}
+	}
+	if err := r.remove(ctx, item.Ref, seen.UID); err != nil {
+		return err
+	}
+	return r.drop(item, "")
+}
+
+// notOurs says why a live object must not be deleted as this item, or "". An object of another UID is somebody else's unless it carries our
+// label; an object of our UID is ours unless it carries another bundle's.
+func notOurs(item Item, seen Seen, name bundle.Name) string {
+	label, labelled := seen.Labels[Label]
+	switch {
+	case labelled && label != string(name):
+		return "kept: it belongs to bundle " + label + " now"
+	case !labelled && seen.UID != item.UID:
+		return "kept: it was made anew by somebody else"
+	}
+	return ""
+}
+
+// drop takes an item out of the inventory.
+func (r *run) drop(item Item, detail string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pruned[item.ObjectID] = true
+	action := Prune
+	if detail != "" {
+		action = Leave
+	}
+	r.outcomes = append(r.outcomes, Outcome{item.ObjectID, action, detail})
+	return nil
+}
+
+// remove deletes the object of a UID and waits until it is gone.
+func (r *run) remove(ctx context.Context, ref Ref, uid string) error {
+	gone := false
+	err := r.try(ctx, func() (err error) {
+		gone, err = r.cluster.Delete(ctx, ref, uid)
+		return err
+	})
+	if err != nil || gone {
+		return err
+	}
+	deadline := r.options.Now().Add(r.options.GoneTimeout)
+	for pause := 50 * time.Millisecond; ; pause = min(pause*3/2, 2*time.Second) {
+		if err := r.options.wait(ctx, pause); err != nil {
+			return err
+		}
+		var seen Seen
+		err := r.try(ctx, func() (err error) {
+			seen, err = r.cluster.Look(ctx, ref, ViewMetadata)
+			return err
+		})
+		var s *ServerError
+		if errors.As(err, &s) && (s.Class == Missing || s.Class == NoKind || s.Class == NoNamespace) || err == nil && seen.UID != uid {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.options.Now().After(deadline) {
+			return &ServerError{Class: Passing, Words: "deleted, but still there: finalizers or a grace period hold it"}
+		}
+	}
+}
