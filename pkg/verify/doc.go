@@ -26,7 +26,7 @@
 //	}
 //
 // A key's id is the SHA-256 of its DER SubjectPublicKeyInfo. A pattern in names is a bundle name, a beginning followed by "*", or "*".
-// Keys are ECDSA on P-256 or P-384, or RSA of 2048 to 4096 bits. floors are security floors: counters below are refused for ever.
+// Keys are ECDSA on P-256 (what cosign makes) or RSA of 2048, 3072 or 4096 bits, both with SHA-256. floors are security floors: counters below are refused for ever.
 //
 // # Guarantees
 //

@@ -115,15 +115,15 @@ func ParseKey(publicKeyPEM string) (crypto.PublicKey, KeyID, error) {
 	}
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
-			return nil, "", fmt.Errorf("public key: ECDSA on %s, want P-256 or P-384", k.Curve.Params().Name)
+		if k.Curve != elliptic.P256() {
+			return nil, "", fmt.Errorf("public key: ECDSA on %s, want P-256", k.Curve.Params().Name)
 		}
 	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < 2048 || bits > 4096 {
-			return nil, "", fmt.Errorf("public key: RSA of %d bits, want 2048 to 4096", bits)
+		if bits := k.N.BitLen(); bits != 2048 && bits != 3072 && bits != 4096 {
+			return nil, "", fmt.Errorf("public key: RSA of %d bits, want 2048, 3072 or 4096", bits)
 		}
 	default:
-		return nil, "", fmt.Errorf("public key: %T is not supported, want ECDSA or RSA", key)
+		return nil, "", fmt.Errorf("public key: %T is not supported, want ECDSA on P-256 or RSA", key)
 	}
 	sum := sha256.Sum256(block.Bytes)
 	return key, KeyID("sha256:" + hex.EncodeToString(sum[:])), nil

@@ -49,6 +49,9 @@ import (
 // MediaType is the media type of the signatures that are accepted and made.
 const MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
+// DigestAlgorithm is the only digest algorithm, in Sigstore's words. The tool's verify-blob assumes it too, unless told otherwise.
+const DigestAlgorithm = "SHA2_256"
+
 // Verifier is a verify.Signatures. The zero value is ready; it may be used concurrently.
 type Verifier struct{}
 
@@ -108,15 +111,8 @@ type messageDigest struct {
 // parsed is what a bundle says.
 type parsed struct {
 	hint      string
-	algorithm protocommon.HashAlgorithm
-	digest    []byte
+	digest    []byte // SHA-256
 	signature []byte
-}
-
-var hashes = map[string]protocommon.HashAlgorithm{
-	"SHA2_256": protocommon.HashAlgorithm_SHA2_256,
-	"SHA2_384": protocommon.HashAlgorithm_SHA2_384,
-	"SHA2_512": protocommon.HashAlgorithm_SHA2_512,
 }
 
 func parse(sig []byte) (*parsed, error) {
@@ -138,9 +134,8 @@ func parse(sig []byte) (*parsed, error) {
 	case e.MessageSignature == nil:
 		return nil, malformed(errors.New("no message signature"))
 	}
-	algorithm, known := hashes[e.MessageSignature.MessageDigest.Algorithm]
-	if !known {
-		return nil, malformed(fmt.Errorf("digest algorithm %.40q", e.MessageSignature.MessageDigest.Algorithm))
+	if algorithm := e.MessageSignature.MessageDigest.Algorithm; algorithm != DigestAlgorithm {
+		return nil, malformed(fmt.Errorf("digest algorithm %.40q, want %s", algorithm, DigestAlgorithm))
 	}
 	digest, err := decodeBase64(e.MessageSignature.MessageDigest.Digest)
 	if err != nil {
@@ -150,11 +145,14 @@ func parse(sig []byte) (*parsed, error) {
 	if err != nil {
 		return nil, malformed(fmt.Errorf("signature: %w", err))
 	}
-	return &parsed{hint: m.PublicKey.Hint, algorithm: algorithm, digest: digest, signature: signed}, nil
+	return &parsed{hint: m.PublicKey.Hint, digest: digest, signature: signed}, nil
 }
 
 // recognise tells other forms of signatures from damaged ones, so that a person learns what to do. It believes nothing.
 func recognise(sig []byte) error {
+	if len(sig) > bundle.MaxSignatureSize {
+		return malformed(fmt.Errorf("%d bytes are more than the %d it may have", len(sig), bundle.MaxSignatureSize))
+	}
 	var form map[string]json.RawMessage
 	if err := strict.Decode(sig, bundle.MaxSignatureSize, &form); err != nil {
 		if _, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(sig))); err == nil && len(sig) > 0 {
@@ -221,7 +219,7 @@ func (p *parsed) check(message []byte, key crypto.PublicKey) error {
 		VerificationMaterial: &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_PublicKey{
 			PublicKey: &protocommon.PublicKeyIdentifier{Hint: p.hint}}},
 		Content: &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
-			MessageDigest: &protocommon.HashOutput{Algorithm: p.algorithm, Digest: p.digest},
+			MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: p.digest},
 			Signature:     p.signature}},
 	})
 	if err != nil {

@@ -152,7 +152,7 @@ func encode(manifest, signed []byte, id verify.KeyID) ([]byte, error) {
 		"mediaType":            adapter.MediaType,
 		"verificationMaterial": object{"publicKey": object{"hint": adapter.Hint(id)}},
 		"messageSignature": object{
-			"messageDigest": object{"algorithm": "SHA2_256", "digest": base64.StdEncoding.EncodeToString(digest[:])},
+			"messageDigest": object{"algorithm": adapter.DigestAlgorithm, "digest": base64.StdEncoding.EncodeToString(digest[:])},
 			"signature":     base64.StdEncoding.EncodeToString(signed),
 		},
 	})
