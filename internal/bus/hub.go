@@ -1,0 +1,282 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+const (
+	// hubTimeout bounds a request whose context has no deadline.
+	hubTimeout = 10 * time.Second
+	// inFlight bounds what CreateAll has under way: chunks of 256 KiB.
+	inFlight = 32
+	// followPause is how long Follow rests after the server failed it.
+	followPause = time.Second
+)
+
+// HubOptions says how the hub reaches its bus.
+type HubOptions struct {
+	URL         string // comma-separated NATS URLs
+	Credentials Credentials
+	CA          *x509.CertPool // nil is the system's
+	Log         *zap.Logger
+
+	inProcess nats.InProcessConnProvider
+}
+
+// Hub is the hub's client: everything in the account HUB. It may be used concurrently and reconnects by itself for ever.
+type Hub struct {
+	nc  *nats.Conn
+	js  jetstream.JetStream
+	log *zap.Logger
+
+	mu      sync.Mutex
+	streams map[string]jetstream.Stream
+}
+
+// ConnectHub connects and checks that JetStream answers; it fails where the bus is not there.
+func ConnectHub(ctx context.Context, o HubOptions) (*Hub, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	log := o.Log
+	opts := []nats.Option{
+		nats.Name("holdfast-hub"),
+		nats.UserJWTAndSeed(o.Credentials.JWT, o.Credentials.Seed),
+		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectBufSize(-1),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return fullJitter(time.Second, 30*time.Second, attempts) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("connection to the bus lost", zap.Error(err)) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("connection to the bus is back", zap.String("server", nc.ConnectedUrl()))
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("bus", zap.Error(err)) }),
+	}
+	if o.inProcess != nil {
+		opts = append(opts, nats.InProcessServer(o.inProcess))
+	} else {
+		opts = append(opts, nats.Secure(&tls.Config{RootCAs: o.CA, MinVersion: tls.VersionTLS13}))
+	}
+	nc, err := nats.Connect(o.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("bus %s: connect: %w", o.URL, err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(inFlight), jetstream.WithDefaultTimeout(hubTimeout))
+	if err == nil {
+		_, err = js.AccountInfo(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bus %s: JetStream: %w", o.URL, err)
+	}
+	return &Hub{nc: nc, js: js, log: log, streams: map[string]jetstream.Stream{}}, nil
+}
+
+// Close ends the connection.
+func (h *Hub) Close() { h.nc.Close() }
+
+// Put stores a message as the newest of its subject, or, in a stream that keeps the first, as the only one (stream.ErrExists).
+// It returns the sequence once the message is on the disk.
+func (h *Hub) Put(ctx context.Context, subject string, data []byte) (sequence uint64, err error) {
+	rule, err := stream.Of(subject)
+	if err != nil {
+		return 0, err
+	}
+	if rule.Keep == stream.First {
+		return h.Create(ctx, subject, data)
+	}
+	return h.publish(ctx, rule, subject, data)
+}
+
+// Create stores the first message of a subject, or says stream.ErrExists.
+func (h *Hub) Create(ctx context.Context, subject string, data []byte) (sequence uint64, err error) {
+	sequence, err = h.PutIf(ctx, subject, data, 0)
+	if errors.Is(err, stream.ErrConflict) {
+		return 0, fmt.Errorf("%s: %w", subject, stream.ErrExists)
+	}
+	return sequence, err
+}
+
+// PutIf stores a message if the newest of its subject still has the sequence last, 0 for none, or says stream.ErrConflict.
+func (h *Hub) PutIf(ctx context.Context, subject string, data []byte, last uint64) (sequence uint64, err error) {
+	rule, err := stream.Of(subject)
+	if err != nil {
+		return 0, err
+	}
+	return h.publish(ctx, rule, subject, data, jetstream.WithExpectLastSequencePerSubject(last))
+}
+
+func (h *Hub) publish(ctx context.Context, rule stream.Rule, subject string, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {
+	if len(data) > stream.MaxMessage {
+		return 0, fmt.Errorf("%s: %w: %d bytes, at most %d", subject, stream.ErrTooLarge, len(data), stream.MaxMessage)
+	}
+	ctx, cancel := bounded(ctx, hubTimeout)
+	defer cancel()
+	ack, err := h.js.Publish(ctx, subject, data, append(opts, jetstream.WithExpectStream(rule.Name))...)
+	if err != nil {
+		return 0, fmt.Errorf("store %s: %w", subject, meaning(err))
+	}
+	return ack.Sequence, nil
+}
+
+// CreateAll stores the first messages of many subjects, several at a time, and returns when all are on the disk or one failed; the
+// others may then have been stored or not. stream.ErrExists says that a subject was not empty.
+func (h *Hub) CreateAll(ctx context.Context, messages []stream.Message) error {
+	futures := make([]jetstream.PubAckFuture, 0, len(messages))
+	for _, m := range messages {
+		rule, err := stream.Of(m.Subject)
+		if err != nil {
+			return err
+		}
+		if len(m.Data) > stream.MaxMessage {
+			return fmt.Errorf("%s: %w: %d bytes, at most %d", m.Subject, stream.ErrTooLarge, len(m.Data), stream.MaxMessage)
+		}
+		f, err := h.js.PublishAsync(m.Subject, m.Data, jetstream.WithExpectStream(rule.Name),
+			jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithStallWait(hubTimeout))
+		if err != nil {
+			return fmt.Errorf("store %s: %w", m.Subject, meaning(err))
+		}
+		futures = append(futures, f)
+	}
+	ctx, cancel := bounded(ctx, time.Minute)
+	defer cancel()
+	for i, f := range futures {
+		select {
+		case <-f.Ok():
+		case err := <-f.Err():
+			if err = meaning(err); errors.Is(err, stream.ErrConflict) {
+				err = stream.ErrExists
+			}
+			return fmt.Errorf("store %s: %w", messages[i].Subject, err)
+		case <-ctx.Done():
+			return fmt.Errorf("store %s: %w", messages[i].Subject, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// Get gives the newest message of a subject, or fleetsync.ErrNotFound.
+func (h *Hub) Get(ctx context.Context, subject string) (stream.Message, error) {
+	rule, err := stream.Of(subject)
+	if err != nil {
+		return stream.Message{}, err
+	}
+	s, err := h.stream(ctx, rule.Name)
+	if err != nil {
+		return stream.Message{}, err
+	}
+	ctx, cancel := bounded(ctx, hubTimeout)
+	defer cancel()
+	m, err := s.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return stream.Message{}, fmt.Errorf("%s: %w", subject, fleetsync.ErrNotFound)
+	}
+	if err != nil {
+		return stream.Message{}, fmt.Errorf("read %s: %w", subject, meaning(err))
+	}
+	return stream.Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Data}, nil
+}
+
+// Delete removes all messages of a stream whose subject matches; wildcards are allowed.
+func (h *Hub) Delete(ctx context.Context, name, subject string) error {
+	s, err := h.stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := bounded(ctx, hubTimeout)
+	defer cancel()
+	if err := s.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return fmt.Errorf("delete %s: %w", subject, meaning(err))
+	}
+	return nil
+}
+
+// stream gives the handle of a stream, asked for once.
+func (h *Hub) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	h.mu.Lock()
+	s := h.streams[name]
+	h.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	ctx, cancel := bounded(ctx, hubTimeout)
+	defer cancel()
+	s, err := h.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, meaning(err))
+	}
+	h.mu.Lock()
+	h.streams[name] = s
+	h.mu.Unlock()
+	return s, nil
+}
+
+// Poke tells a site, where it is connected, that there is something new for it. Nobody is told whether it heard.
+func (h *Hub) Poke(site bundle.SiteID) error {
+	if err := h.nc.Publish(fleetsync.PokeSubject(site), nil); err != nil {
+		return fmt.Errorf("poke %s: %w", site, meaning(err))
+	}
+	return nil
+}
+
+// OnHello calls f with each heartbeat, one after another, until stop is called. The site is proved by the subject.
+func (h *Hub) OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err error) {
+	sub, err := h.nc.Subscribe(stream.AnySite(stream.HelloOf), func(m *nats.Msg) {
+		site, err := stream.SiteOf(m.Subject)
+		if err != nil {
+			h.log.Warn("hello from nobody", zap.Error(err))
+			return
+		}
+		f(site, m.Data)
+	})
+	if err == nil {
+		err = h.nc.FlushTimeout(hubTimeout)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen to heartbeats: %w", meaning(err))
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// meaning gives an error of NATS one of our meanings where it has one.
+func meaning(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && (api.ErrorCode == codeWrongLast || api.ErrorCode == codeWrongLastConstant):
+		return stream.ErrConflict
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected),
+		errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: %w", fleetsync.ErrNoLink, err)
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return fmt.Errorf("%w: %w", stream.ErrDenied, err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %w", stream.ErrTooLarge, err)
+	}
+	return err
+}
+
+// Codes of JetStream's errors for a sequence that is not the expected one.
+const (
+	codeWrongLast         = 10071
+	codeWrongLastConstant = 10164
+)
+
+// bounded gives a context a deadline where it has none.
+func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}

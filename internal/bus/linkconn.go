@@ -1,0 +1,147 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
+
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// run keeps a connection until the link is closed. The client library reconnects by itself; should it give up all the same, it is
+// started anew.
+func (l *Link) run() {
+	defer close(l.ended)
+	for attempts := 1; l.ctx.Err() == nil; attempts++ {
+		began := time.Now()
+		err := l.live()
+		if l.ctx.Err() != nil {
+			return
+		}
+		l.o.Log.Warn("link to the hub ended: starting it again", zap.Error(err))
+		if time.Since(began) > l.o.RetryMax {
+			attempts = 1
+		}
+		select {
+		case <-time.After(fullJitter(l.o.RetryMin, l.o.RetryMax, attempts)):
+		case <-l.ctx.Done():
+		}
+	}
+}
+
+// live is one life of a client connection, through any number of reconnects.
+func (l *Link) live() error {
+	connected, closed := make(chan struct{}, 1), make(chan struct{})
+	signal := func(*nats.Conn) {
+		select {
+		case connected <- struct{}{}:
+		default:
+		}
+	}
+	nc, err := nats.Connect(strings.Join(l.o.Servers, ","), append(l.natsOptions(),
+		nats.ConnectHandler(signal), nats.ReconnectHandler(signal),
+		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		nc.Close()
+		<-closed
+		l.lost(nil)
+	}()
+	if _, err := nc.Subscribe(fleetsync.PokeSubject(l.o.Site), func(*nats.Msg) {
+		l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkPoke})
+	}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-connected:
+			l.greet(nc)
+		case <-closed:
+			return errors.Join(errors.New("the client gave up"), nc.LastError())
+		case <-l.ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *Link) natsOptions() []nats.Option {
+	return []nats.Option{
+		nats.Name("holdfast-edge " + string(l.o.Site)),
+		nats.UserJWTAndSeed(l.o.JWT, l.o.Seed),
+		nats.Secure(l.tls()),
+		nats.CustomInboxPrefix(inboxPrefix(l.o.Site)),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
+		nats.ReconnectBufSize(-1), // what cannot be sent now is in the store, not in memory
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return fullJitter(l.o.RetryMin, l.o.RetryMax, attempts) }),
+		nats.Timeout(handshake), nats.PingInterval(l.o.PingInterval), nats.MaxPingsOutstanding(pingsOut),
+		nats.FlusherTimeout(writeDeadline),
+		nats.NoEcho(),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.lost(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.unreachable(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			l.o.Log.Warn("link to the hub", zap.Error(err))
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				l.refuse(err)
+			}
+		}),
+	}
+}
+
+// greet makes the link usable. The poke subscription is at the server before the news is told, so that whoever looks for changes on
+// LinkUp misses none between looking and listening.
+func (l *Link) greet(nc *nats.Conn) {
+	if err := nc.FlushTimeout(handshake); err != nil {
+		if errors.Is(err, nats.ErrTimeout) {
+			_ = nc.ForceReconnect()
+		}
+		return // a reconnect will greet again
+	}
+	l.mu.Lock()
+	if l.down != nil {
+		l.down(fmt.Errorf("%w: connected anew", fleetsync.ErrNoLink))
+	}
+	l.nc = nc
+	l.up, l.down = context.WithCancelCause(context.Background())
+	l.why = ""
+	l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkUp})
+	l.mu.Unlock()
+	// It may have broken before there was anything to fail; what mends it will greet again.
+	if !nc.IsConnected() {
+		l.lost(nats.ErrDisconnected)
+	}
+}
+
+// lost fails what waits for an answer and tells that the link is down.
+func (l *Link) lost(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down == nil {
+		return
+	}
+	cause := fleetsync.ErrNoLink
+	if err != nil {
+		cause = fmt.Errorf("%w: connection lost: %w", fleetsync.ErrNoLink, err)
+	}
+	l.down(cause)
+	l.up, l.down = nil, nil
+	l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkDown, Err: err})
+}
+
+// unreachable tells why an attempt to connect failed, once for each reason.
+func (l *Link) unreachable(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil || err.Error() == l.why {
+		return
+	}
+	l.why = err.Error()
+	l.o.Log.Warn("hub cannot be reached", zap.Error(err))
+	l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkDown, Err: err})
+}

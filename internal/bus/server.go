@@ -1,0 +1,248 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+)
+
+// ServerOptions says how to run the embedded server.
+type ServerOptions struct {
+	DataDir string // of JetStream; one server at a time uses it
+	Listen  string // host:port; port 0 is any free one
+	TLS     *tls.Config
+	Keys    Keys
+	Log     *zap.Logger // nil is silent
+	// MaxConnections is how many sites and tools may be connected. 0 is 65,536.
+	MaxConnections int
+	// MaxStoreBytes bounds all streams together. 0 is three quarters of what is free.
+	MaxStoreBytes int64
+}
+
+// Limits of the embedded server that are not the operator's to choose. Links are slow and far away: a handshake over a satellite takes
+// seconds, and a write that moves on at all is given time.
+const (
+	pingInterval  = 2 * time.Minute
+	pingsOut      = 2
+	handshake     = 15 * time.Second
+	writeDeadline = 30 * time.Second
+	maxPending    = 16 << 20 // bytes waiting for one connection
+	startTimeout  = 5 * time.Minute
+)
+
+// Server is an embedded NATS server with JetStream.
+type Server struct {
+	nats *server.Server
+	keys Keys
+	lock *os.File
+	stop sync.Once
+}
+
+// StartServer starts the server and returns when it takes connections. Reading back large streams may take minutes.
+func StartServer(o ServerOptions) (*Server, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	opts, err := serverOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockStore(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{keys: o.Keys, lock: lock}
+	if err := s.start(opts, o); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func serverOptions(o ServerOptions) (*server.Options, error) {
+	host, port, err := splitListen(o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if o.TLS == nil || len(o.TLS.Certificates) == 0 && o.TLS.GetCertificate == nil {
+		return nil, errors.New("bus: a TLS certificate is needed")
+	}
+	secure := o.TLS.Clone()
+	secure.MinVersion = tls.VersionTLS13
+	opts := &server.Options{
+		ServerName: "holdfast-hub", Host: host, Port: port,
+		NoSigs: true, DisableJetStreamBanner: true,
+		MaxConn: o.MaxConnections, MaxPayload: stream.MaxMessage, MaxPending: maxPending,
+		PingInterval: pingInterval, MaxPingsOut: pingsOut,
+		TLSConfig: secure, TLS: true, TLSTimeout: handshake.Seconds(), AuthTimeout: handshake.Seconds() + 1,
+		WriteDeadline: writeDeadline, WriteTimeout: server.WriteTimeoutPolicyRetry,
+		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, SyncAlways: true,
+		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1},
+	}
+	t, err := o.Keys.tokens()
+	if err != nil {
+		return nil, err
+	}
+	return opts, t.apply(opts)
+}
+
+func splitListen(listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("bus: listen address %q: want host:port", listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return host, port, nil
+}
+
+func (s *Server) start(opts *server.Options, o ServerOptions) error {
+	// Asked here, because the server would only log that it cannot listen.
+	if err := tryListen(o.Listen); err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	s.nats = srv
+	log := &serverLog{log: o.Log.WithOptions(zap.AddCallerSkip(1)).Sugar()}
+	srv.SetLoggerV2(log, false, false, false)
+	go srv.Start()
+	if err := s.awaitReady(log); err != nil {
+		return fmt.Errorf("bus: start in %s: %w", o.DataDir, err)
+	}
+	// B1: the whole fleet relies on it, so it is asked of the running server and not of our options.
+	if c := srv.JetStreamConfig(); c == nil || !c.SyncAlways {
+		return fmt.Errorf("bus: JetStream in %s would acknowledge before it syncs: refusing to start", o.DataDir)
+	}
+	return nil
+}
+
+// awaitReady waits until the server takes connections or says that it cannot.
+func (s *Server) awaitReady(log *serverLog) error {
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); {
+		if s.nats.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+		if text := log.fatal(); text != "" {
+			return errors.New(text)
+		}
+	}
+	return fmt.Errorf("not ready after %s", startTimeout)
+}
+
+func tryListen(listen string) error {
+	l, err := net.Listen("tcp", listen)
+	if err == nil {
+		return l.Close()
+	}
+	var cause error = err
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		cause = op.Err
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		cause, hint = errors.New("address already in use"), ": hint: another hub or NATS server runs there; stop it or choose another port"
+	case errors.Is(err, syscall.EACCES):
+		cause, hint = errors.New("permission denied"), ": hint: ports below 1024 need a privilege; choose a higher one"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = ": hint: this machine does not have that address"
+	}
+	return fmt.Errorf("bus: listen %s: %w%s", listen, cause, hint)
+}
+
+// lockStore takes the directory for this process. NATS itself does not, and two servers on one store destroy it.
+func lockStore(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("bus: store: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "holdfast.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("bus: store: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("bus: store %s: in use by another process", dir)
+	}
+	return f, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.nats.Addr().String() }
+
+// URL is where the server listens, as a NATS URL.
+func (s *Server) URL() string { return "tls://" + s.Addr() }
+
+// Connections counts who is connected, the hub itself not included.
+func (s *Server) Connections() int { return s.nats.NumClients() }
+
+// Hub connects the hub to the server without a network.
+func (s *Server) Hub(ctx context.Context, log *zap.Logger) (*Hub, error) {
+	c, err := s.keys.HubUser()
+	if err != nil {
+		return nil, err
+	}
+	return ConnectHub(ctx, HubOptions{Credentials: c, Log: log, inProcess: s.nats})
+}
+
+// Close stops the server and waits until it has.
+func (s *Server) Close() {
+	s.stop.Do(func() {
+		if s.nats != nil {
+			s.nats.Shutdown()
+			s.nats.WaitForShutdown()
+		}
+		_ = s.lock.Close()
+	})
+}
+
+// serverLog is the server's logger. What is fatal to it is kept, because the server itself only logs it.
+type serverLog struct {
+	log *zap.SugaredLogger
+
+	mu   sync.Mutex
+	dead string
+}
+
+func (l *serverLog) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
+}
+
+// The server's logging interface.
+
+func (l *serverLog) Noticef(f string, a ...any) { l.log.Debugf("nats: "+f, a...) }
+func (l *serverLog) Warnf(f string, a ...any)   { l.log.Warnf("nats: "+f, a...) }
+func (l *serverLog) Errorf(f string, a ...any)  { l.log.Errorf("nats: "+f, a...) }
+func (l *serverLog) Debugf(f string, a ...any)  { l.log.Debugf("nats: "+f, a...) }
+func (l *serverLog) Tracef(f string, a ...any)  {}
+func (l *serverLog) Fatalf(f string, a ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead == "" {
+		l.dead = fmt.Sprintf(f, a...)
+	}
+}
