@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Check says whether the values of m are allowed and fit together. It is part of encoding and decoding.
@@ -161,6 +162,9 @@ func (p Parameter) CheckValue(v any) error {
 		typ = TypeString
 		if len(v) > MaxParameterValue {
 			return fmt.Errorf("parameter %s: the value is longer than %d bytes", p.Name, MaxParameterValue)
+		}
+		if !utf8.ValidString(v) {
+			return fmt.Errorf("parameter %s: the value is not valid UTF-8", p.Name)
 		}
 	case int64:
 		typ = TypeInteger
