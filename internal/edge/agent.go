@@ -19,14 +19,14 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
-// Workloads keeps bundles in the site's cluster. Run and Correct may take long; everything seen meanwhile goes to the sink given to Start.
+// Workloads keeps bundles in the site's cluster. KubeWorkloads does.
 type Workloads interface {
-	// Start begins to watch the cluster; inputs are ClusterSeen, HealthSeen and DriftSeen.
+	// Start begins to watch the cluster. What is seen goes to sink, which never blocks: ClusterSeen, HealthSeen, DriftSeen and Corrected.
 	Start(ctx context.Context, sink func(fleetsync.Input))
 	// Run applies and watches, or removes.
 	Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran
-	// Correct puts one object back.
-	Correct(ctx context.Context, correct fleetsync.Correct, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Corrected
+	// Correct asks for one object to be put back, without waiting; the answer is a Corrected.
+	Correct(correct fleetsync.Correct)
 }
 
 // Options are the parts of an Agent.
@@ -105,7 +105,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case notice := <-a.opts.Link.Notices():
+		case notice, open := <-a.opts.Link.Notices():
+			if !open {
+				return nil
+			}
 			err = a.step(ctx, a.heard(notice))
 		case <-a.mail.full:
 			for _, in := range a.mail.take() {
@@ -230,7 +233,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 		go func() { a.mail.put(a.opts.Workloads.Run(ctx, run, a.contents.load)) }()
 	}
 	for _, c := range e.Correct {
-		go func() { a.mail.put(a.opts.Workloads.Correct(ctx, c, a.contents.load)) }()
+		a.opts.Workloads.Correct(c)
 	}
 	for _, s := range e.Send {
 		go func() { a.mail.put(a.send(ctx, s)) }()

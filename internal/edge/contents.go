@@ -2,7 +2,6 @@ package edge
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,20 +61,22 @@ func (c *contents) offer(manifest bundle.Digest) (*fleetsync.Offer, error) {
 
 // putOffer stores an offer before its content, so that the chunks of the content have an owner while they come.
 func (c *contents) putOffer(manifest bundle.Digest, raw []byte) error {
-	return c.store.Commit(chunkRecords(offerKey(manifest), raw)...)
+	return c.putChunks(offerKey(manifest), raw)
+}
+
+// putChunks stores bytes under a prefix, a commit a chunk.
+func (c *contents) putChunks(prefix string, raw []byte) error {
+	for n, chunk := range slices.Collect(slices.Chunk(raw, bundle.ChunkSize)) {
+		if err := c.store.Commit(fleetsync.Record{Key: chunkKey(prefix, n), Value: chunk}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // complete says that everything of a bundle is stored.
 func (c *contents) complete(manifest bundle.Digest) error {
 	return c.store.Commit(fleetsync.Record{Key: prefixComplete + manifest.Hex(), Value: []byte("1")})
-}
-
-func chunkRecords(prefix string, raw []byte) []fleetsync.Record {
-	var records []fleetsync.Record
-	for n, chunk := range slices.Collect(slices.Chunk(raw, bundle.ChunkSize)) {
-		records = append(records, fleetsync.Record{Key: chunkKey(prefix, n), Value: chunk})
-	}
-	return records
 }
 
 // have counts the chunks that are stored without a hole from the first.
@@ -108,7 +109,7 @@ func (c *contents) joined(prefix string, limit int) (raw []byte, chunks int, err
 
 // content reads the stored content that a verified manifest names; fleetsync.ErrNotFound if it is not all there.
 func (c *contents) content(info bundle.ContentInfo) ([]byte, error) {
-	packed, chunks, err := c.joined(blobKey(info.Digest), bundle.MaxContent)
+	packed, chunks, err := c.joined(blobKey(info.Digest), bundle.MaxPackedSize)
 	if err != nil {
 		return nil, err
 	}
@@ -166,20 +167,41 @@ func (c *contents) offers() (map[bundle.Digest]bool, error) {
 	return stored, err
 }
 
+// infos lists the contents whose manifests are stored, by digest.
+func (c *contents) infos() (map[bundle.Digest]bundle.ContentInfo, error) {
+	manifests, err := c.offers()
+	if err != nil {
+		return nil, err
+	}
+	infos := map[bundle.Digest]bundle.ContentInfo{}
+	for manifest := range manifests {
+		if info, ok := c.info(manifest); ok {
+			infos[info.Digest] = info
+		}
+	}
+	return infos, nil
+}
+
+// info is what a stored manifest, not verified here, says of its content.
+func (c *contents) info(manifest bundle.Digest) (bundle.ContentInfo, bool) {
+	offer, err := c.offer(manifest)
+	if err != nil {
+		return bundle.ContentInfo{}, false
+	}
+	m, err := bundle.DecodeManifest(offer.Manifest)
+	if err != nil {
+		return bundle.ContentInfo{}, false
+	}
+	return m.Content, true
+}
+
 // retain deletes every bundle but those of the manifests kept, and every content and delta no kept bundle needs.
 func (c *contents) retain(keep map[bundle.Digest]bool) error {
 	needed := map[string]bool{}
 	for manifest := range keep {
 		needed[manifest.Hex()] = true
-		offer, err := c.offer(manifest)
-		if errors.Is(err, fleetsync.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if m, err := bundle.DecodeManifest(offer.Manifest); err == nil {
-			needed[m.Content.Digest.Hex()] = true
+		if info, ok := c.info(manifest); ok {
+			needed[info.Digest.Hex()] = true
 		}
 	}
 	var gone []fleetsync.Record

@@ -45,7 +45,7 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	m := verified.Manifest()
 	result.Counter, result.Objects = m.Counter, m.Content.Objects
 	result.Drift, result.Requires = m.Policy.Drift, m.Requires
-	result.HealthTimeout = healthTimeout(m)
+	result.HealthTimeout = time.Duration(m.Policy.HealthTimeoutSeconds) * time.Second
 	return result
 }
 
@@ -152,29 +152,20 @@ func (f *fetcher) content(ctx context.Context, info bundle.ContentInfo, offer fl
 
 // startingPoint is the smallest delta whose older content is stored.
 func (f *fetcher) startingPoint(deltas []fleetsync.Delta) (best *fleetsync.Delta, from []byte) {
+	stored, err := f.contents.infos()
+	if err != nil {
+		return nil, nil
+	}
 	for i := range deltas {
-		d := &deltas[i]
-		if best != nil && d.Size >= best.Size {
+		info, ok := stored[deltas[i].From]
+		if !ok || best != nil && deltas[i].Size >= best.Size {
 			continue
 		}
-		if raw := f.older(d.From); raw != nil {
-			best, from = d, raw
+		if raw, err := f.contents.content(info); err == nil && bundle.DigestOf(raw) == info.Digest {
+			best, from = &deltas[i], raw
 		}
 	}
 	return best, from
-}
-
-// older reads a stored content by its digest alone, for a delta to start from.
-func (f *fetcher) older(content bundle.Digest) []byte {
-	packed, chunks, err := f.contents.joined(blobKey(content), bundle.MaxContent)
-	if err != nil || chunks == 0 {
-		return nil
-	}
-	raw, err := wire.DecompressAny(packed)
-	if err != nil || bundle.DigestOf(raw) != content {
-		return nil
-	}
-	return raw
 }
 
 func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fleetsync.Delta, from []byte) ([]byte, error) {
@@ -190,17 +181,19 @@ func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fl
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("delta: %w", err), f.forget(prefix))
 	}
-	for _, r := range chunkRecords(blobKey(info.Digest), wire.Compress(raw)) {
-		if err := f.contents.store.Commit(r); err != nil {
-			return nil, err
-		}
+	full, err := wire.Compress(raw)
+	if err != nil {
+		return nil, fmt.Errorf("content: %w", err)
+	}
+	if err := f.contents.putChunks(blobKey(info.Digest), full); err != nil {
+		return nil, err
 	}
 	return raw, f.forget(prefix)
 }
 
 // chunks fetches what is missing of a blob, one durable chunk after the other, and gives the whole.
 func (f *fetcher) chunks(ctx context.Context, prefix string, blob fleetsync.Blob, subject func(n int) string) ([]byte, error) {
-	if most := bundle.MaxContent/bundle.ChunkSize + 1; blob.Chunks < 1 || blob.Chunks > most {
+	if most := bundle.MaxPackedSize/bundle.ChunkSize + 1; blob.Chunks < 1 || blob.Chunks > most {
 		return nil, fmt.Errorf("the hub says %d chunks, want 1 to %d", blob.Chunks, most)
 	}
 	have, err := f.contents.have(prefix)
@@ -219,7 +212,7 @@ func (f *fetcher) chunks(ctx context.Context, prefix string, blob fleetsync.Blob
 			return nil, err
 		}
 	}
-	packed, chunks, err := f.contents.joined(prefix, bundle.MaxContent)
+	packed, chunks, err := f.contents.joined(prefix, bundle.MaxPackedSize)
 	if err == nil && chunks != blob.Chunks {
 		err = errors.Join(fmt.Errorf("%d chunks are stored where the hub has %d", chunks, blob.Chunks), f.forget(prefix))
 	}

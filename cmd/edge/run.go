@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/holdfast-fleet/holdfast/internal/edge"
+)
+
+// memoryTarget is what the Go runtime keeps the heap to where it can: an agent shares a small machine with what it looks after.
+const memoryTarget = 96 << 20
+
+type runOptions struct {
+	siteFile   string
+	data       string
+	kubeconfig string
+	logLevel   string
+	logFormat  string
+	reserve    int64
+	reconnect  time.Duration
+}
+
+func newRun() *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run --site-file FILE --data DIR",
+		Short: "Run the agent until it is told to stop",
+		Example: `  holdfast-edge run --site-file shop-1.site.json --data /var/lib/holdfast
+  holdfast-edge run --site-file shop-1.site.json --data ./data --kubeconfig ~/.kube/config`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.siteFile, "site-file", "", "the site's file, made by `holdfast site add` (required)")
+	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
+	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
+	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
+	_ = cmd.MarkFlagRequired("site-file")
+	_ = cmd.MarkFlagRequired("data")
+	return cmd
+}
+
+func (o *runOptions) run(cmd *cobra.Command) error {
+	log, err := newLog(o.logLevel, o.logFormat)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }()
+	debug.SetMemoryLimit(memoryTarget)
+	debug.SetGCPercent(50)
+	cluster, err := restConfig(o.kubeconfig)
+	if err != nil {
+		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
+	}
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Dir: o.data, Cluster: cluster, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
+	var hinted interface{ Hint() string }
+	switch {
+	case errors.As(err, &hinted):
+		return failed(err, hinted.Hint())
+	case err != nil:
+		return failed(err, "")
+	}
+	return nil
+}
+
+func newLog(level, format string) (*zap.Logger, error) {
+	config := zap.NewProductionConfig()
+	if format == "console" {
+		config = zap.NewDevelopmentConfig()
+		config.DisableStacktrace = true
+	} else if format != "json" {
+		return nil, fmt.Errorf("--log-format %q: want json or console", format)
+	}
+	parsed, err := zap.ParseAtomicLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
+	}
+	config.Level = parsed
+	return config.Build()
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		if inPod, err := rest.InClusterConfig(); err == nil {
+			return inPod, nil
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if rules.ExplicitPath = kubeconfig; kubeconfig != "" {
+		if _, err := os.Stat(kubeconfig); err != nil {
+			return nil, err
+		}
+	}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+}

@@ -1,0 +1,241 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/render"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+// prefixInventory + name + "/" + a number is a record of the bundle's inventory.
+const prefixInventory = "inventory/"
+
+// KubeWorkloads are Workloads in a Kubernetes cluster: package apply's executor and watcher, with the inventory in the edge's store.
+type KubeWorkloads struct {
+	executor *apply.Executor
+	watcher  *apply.Watcher
+	store    fleetsync.Store
+	log      *zap.Logger
+
+	mu    sync.Mutex
+	sink  func(fleetsync.Input)
+	specs map[bundle.Digest]string // by what was rendered
+}
+
+// NewWorkloads keeps workloads in a cluster; inventories are kept in store.
+func NewWorkloads(cluster apply.Cluster, store fleetsync.Store, log *zap.Logger) *KubeWorkloads {
+	w := &KubeWorkloads{store: store, log: log, specs: map[bundle.Digest]string{}}
+	w.executor = apply.NewExecutor(cluster, apply.Options{})
+	w.watcher = apply.NewWatcher(w.executor, w.told)
+	return w
+}
+
+// Start watches until ctx ends.
+func (w *KubeWorkloads) Start(ctx context.Context, sink func(fleetsync.Input)) {
+	w.mu.Lock()
+	w.sink = sink
+	w.mu.Unlock()
+	go w.watcher.Run(ctx)
+}
+
+// told passes on what the watcher saw.
+func (w *KubeWorkloads) told(e apply.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch e := e.(type) {
+	case apply.DriftSeen:
+		w.sink(fleetsync.DriftSeen{Name: e.Bundle, Drift: driftOf(e.Drift), Gone: e.Gone})
+	case apply.Corrected:
+		c := fleetsync.Corrected{Name: e.Bundle, Drift: driftOf(e.Drift)}
+		if e.Err != nil {
+			c.Err = e.Err.Error()
+		}
+		w.sink(c)
+	case apply.HealthSeen:
+		in := fleetsync.HealthSeen{Name: e.Bundle, Spec: w.specs[e.Rendered]}
+		for _, o := range e.Unhealthy {
+			in.Unhealthy = append(in.Unhealthy, fleetsync.ObjectStatus{Object: o.Object.String(), Status: string(o.Status), Message: o.Message})
+		}
+		w.sink(in)
+	case apply.ClusterSeen:
+		w.sink(fleetsync.ClusterSeen{Reachable: e.Reachable, Version: e.Version, Message: e.Message})
+	}
+}
+
+func driftOf(d apply.Drift) fleetsync.Drift {
+	kind := fleetsync.DriftChanged
+	if d.Deleted {
+		kind = fleetsync.DriftDeleted
+	}
+	return fleetsync.Drift{Object: d.Object.String(), Kind: kind, Paths: d.Paths, Managers: d.Managers, At: d.At, Message: d.Message}
+}
+
+// Run applies and watches a bundle, or removes it.
+func (w *KubeWorkloads) Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
+	w.watcher.Hold(run.Bundle.Name)
+	ran := fleetsync.Ran{Name: run.Bundle.Name, Spec: run.Spec, Remove: run.Remove, Outcome: fleetsync.OutcomeApplied}
+	var err error
+	if run.Remove {
+		err = w.remove(ctx, run.Bundle.Name, &ran)
+	} else {
+		err = w.apply(ctx, run, load, &ran)
+	}
+	if err != nil {
+		blame(err, &ran)
+	}
+	return ran
+}
+
+func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), ran *fleetsync.Ran) error {
+	verified, err := load(run.Bundle.Digest)
+	if err != nil {
+		return fmt.Errorf("stored bundle: %w", err)
+	}
+	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values})
+	if err != nil {
+		return &unrenderable{err}
+	}
+	inventory, err := w.inventory(run.Bundle.Name)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.specs[desired.Digest] = run.Spec
+	w.mu.Unlock()
+	result, err := w.executor.Apply(ctx, apply.Request{
+		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(),
+		Persist: func(union apply.Inventory) error { return w.record(run.Bundle.Name, union) },
+	})
+	ran.Rendered, ran.Objects = desired.Digest, len(desired.Objects)
+	count(result, ran)
+	if err != nil && untouched(err) { // what was applied before stays watched
+		w.watcher.Release(run.Bundle.Name)
+		return err
+	}
+	err = errors.Join(err, w.record(run.Bundle.Name, result.Inventory))
+	w.watcher.Track(desired, result.Inventory)
+	return err
+}
+
+// untouched says that a failed apply changed nothing.
+func untouched(err error) bool {
+	var f *apply.Failure
+	return errors.As(err, &f) && (f.At == apply.AtPlan || f.At == apply.AtPreflight || f.At == apply.AtPersist)
+}
+
+func count(result apply.Result, ran *fleetsync.Ran) {
+	for _, o := range result.Outcomes {
+		switch o.Action {
+		case apply.Created, apply.Changed, apply.Replaced:
+			ran.Changed++
+		case apply.Deleted:
+			ran.Pruned++
+		}
+	}
+}
+
+func (w *KubeWorkloads) remove(ctx context.Context, name bundle.Name, ran *fleetsync.Ran) error {
+	inventory, err := w.inventory(name)
+	if err != nil {
+		return err
+	}
+	result, err := w.executor.Remove(ctx, inventory, nil)
+	count(result, ran)
+	if err != nil {
+		return errors.Join(err, w.record(name, result.Inventory))
+	}
+	w.watcher.Drop(name)
+	return w.record(name, apply.Inventory{Bundle: name})
+}
+
+// Correct asks the watcher to put an object back; its answer comes through the sink.
+func (w *KubeWorkloads) Correct(c fleetsync.Correct) {
+	id, err := bundle.ParseObjectID(c.Drift.Object)
+	if err != nil {
+		w.log.Error("correct", zap.Error(err))
+		return
+	}
+	w.watcher.Correct(c.Name, id)
+}
+
+func inventoryPrefix(name bundle.Name) string { return prefixInventory + string(name) + "/" }
+
+func (w *KubeWorkloads) inventory(name bundle.Name) (apply.Inventory, error) {
+	var records [][]byte
+	err := w.store.Scan(inventoryPrefix(name), func(_ string, value []byte) error {
+		records = append(records, append([]byte(nil), value...))
+		return nil
+	})
+	if err != nil {
+		return apply.Inventory{}, fmt.Errorf("inventory of %s: %w", name, err)
+	}
+	if len(records) == 0 {
+		return apply.Inventory{Bundle: name}, nil
+	}
+	inventory, err := apply.DecodeInventory(records)
+	if err != nil {
+		return apply.Inventory{}, fmt.Errorf("inventory of %s: %w", name, err)
+	}
+	return inventory, nil
+}
+
+// record replaces the stored inventory of a bundle in one commit; an empty one leaves no records.
+func (w *KubeWorkloads) record(name bundle.Name, inventory apply.Inventory) error {
+	var records []fleetsync.Record
+	if len(inventory.Items) > 0 {
+		parts, err := inventory.Encode()
+		if err != nil {
+			return err
+		}
+		for n, part := range parts {
+			records = append(records, fleetsync.Record{Key: chunkKey(inventoryPrefix(name), n), Value: part})
+		}
+	}
+	kept := len(records)
+	err := w.store.Scan(inventoryPrefix(name), func(key string, _ []byte) error {
+		if key >= chunkKey(inventoryPrefix(name), kept) {
+			records = append(records, fleetsync.Record{Key: key})
+		}
+		return nil
+	})
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	return w.store.Commit(records...)
+}
+
+// unrenderable is a bundle that cannot be rendered with the site's values.
+type unrenderable struct{ error }
+
+func (u *unrenderable) Unwrap() error { return u.error }
+
+// blame says in a Ran why it did not end well.
+func blame(err error, ran *fleetsync.Ran) {
+	ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeFailed, "Failed", err.Error()
+	var cannot *unrenderable
+	var f *apply.Failure
+	switch {
+	case errors.As(err, &cannot):
+		ran.Outcome, ran.Reason = fleetsync.OutcomeRejected, "CannotRender"
+	case errors.As(err, &f):
+		if untouched(err) && f.At != apply.AtPersist {
+			ran.Outcome = fleetsync.OutcomeRejected
+		}
+		ran.Reason = strings.ToUpper(string(f.At[:1])) + string(f.At[1:]) + "Failed"
+		if len(f.Halts) > 0 {
+			ran.Reason = "Halted"
+		}
+		if len(f.Refusals) > 0 {
+			ran.Object = f.Refusals[0].Object.String()
+		}
+	}
+}

@@ -1,0 +1,23 @@
+package bundle
+
+import (
+	"fmt"
+	"strings"
+)
+
+// ParseObjectID reads what ObjectID.String writes.
+func ParseObjectID(s string) (ObjectID, error) {
+	parts := strings.Split(s, "/")
+	var id ObjectID
+	switch len(parts) {
+	case 2:
+		id.Name = parts[1]
+	case 3:
+		id.Namespace, id.Name = parts[1], parts[2]
+	}
+	id.Kind, id.Group, _ = strings.Cut(parts[0], ".")
+	if id.Kind == "" || id.Name == "" || len(parts) == 3 && id.Namespace == "" {
+		return ObjectID{}, fmt.Errorf("object %.120q: want Kind.group/namespace/name, without the parts it has not", s)
+	}
+	return id, nil
+}

@@ -1,0 +1,117 @@
+package fleet
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// Link is a line between a site and the hub that can be cut and mended. It counts the bytes it carries.
+type Link struct {
+	listener net.Listener
+	target   string
+	mu       sync.Mutex
+	cut      bool
+	open     map[net.Conn]bool
+	down, up atomic.Int64
+}
+
+// NewLink listens on loopback and carries to target.
+func NewLink(target string) (*Link, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	link := &Link{listener: l, target: target, open: map[net.Conn]bool{}}
+	go link.accept()
+	return link, nil
+}
+
+// Addr is where the site connects to.
+func (l *Link) Addr() string { return l.listener.Addr().String() }
+
+// Bytes are what was carried to the site and to the hub.
+func (l *Link) Bytes() (down, up int64) { return l.down.Load(), l.up.Load() }
+
+// Cut breaks all connections and lets none through until Mend.
+func (l *Link) Cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = true
+	for c := range l.open {
+		_ = c.Close()
+	}
+}
+
+// Mend lets connections through again.
+func (l *Link) Mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = false
+}
+
+// Close ends the link.
+func (l *Link) Close() {
+	_ = l.listener.Close()
+	l.Cut()
+}
+
+func (l *Link) accept() {
+	for {
+		site, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		go l.carry(site)
+	}
+}
+
+func (l *Link) carry(site net.Conn) {
+	defer site.Close()
+	if !l.keep(site) {
+		return
+	}
+	defer l.forget(site)
+	hub, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer hub.Close()
+	if !l.keep(hub) {
+		return
+	}
+	defer l.forget(hub)
+	done := make(chan struct{}, 2)
+	pump := func(to, from net.Conn, count *atomic.Int64) {
+		_, _ = io.Copy(to, io.TeeReader(from, counter{count}))
+		_ = to.Close()
+		done <- struct{}{}
+	}
+	go pump(site, hub, &l.down)
+	go pump(hub, site, &l.up)
+	<-done
+	<-done
+}
+
+func (l *Link) keep(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.cut {
+		l.open[c] = true
+	}
+	return !l.cut
+}
+
+func (l *Link) forget(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, c)
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.n.Add(int64(len(b)))
+	return len(b), nil
+}
