@@ -206,6 +206,12 @@ func TestT02_SignedAndYetMalformed(t *testing.T) {
 	_, err := wrongCount.WithContent(content)
 	wantReason(t, err, verify.MalformedContent)
 
+	for _, by := range []int64{-1, 1} {
+		wrongSize := verifytest.Signed(t, verifytest.Manifest(t, content, 1, func(m *bundle.Manifest) { m.Content.Size += by }))
+		_, err := wrongSize.WithContent(content)
+		wantReason(t, err, verify.ContentMismatch)
+	}
+
 	rubbish := []byte("not objects\n")
 	_, err = verifytest.Signed(t, verifytest.Manifest(t, rubbish, 1)).WithContent(rubbish)
 	wantReason(t, err, verify.MalformedContent)
