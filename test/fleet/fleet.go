@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
@@ -33,6 +35,7 @@ type Fleet struct {
 	api   string
 	hub   *process
 	env   []string
+	count int // release counter
 }
 
 // Site is one site of the fleet.
@@ -119,7 +122,9 @@ func (f *Fleet) JSON(into any, args ...string) error {
 // Release builds, signs and pushes a bundle from a folder of manifests.
 func (f *Fleet) Release(from, name, version string, flags ...string) (file string, err error) {
 	file = filepath.Join(f.Dir, name+"-"+version+".hfb")
-	if _, err := f.CLI(append([]string{"bundle", "build", from, "--name", name, "--version", version, "-o", file}, flags...)...); err != nil {
+	f.count++
+	build := []string{"bundle", "build", from, "--name", name, "--version", version, "--counter", strconv.Itoa(f.count), "-o", file}
+	if _, err := f.CLI(append(build, flags...)...); err != nil {
 		return "", err
 	}
 	if _, err := f.CLI("bundle", "sign", file, "--key", f.Key()); err != nil {
@@ -279,6 +284,41 @@ func tail(file string) string {
 		return err.Error()
 	}
 	return string(raw[max(0, len(raw)-2000):])
+}
+
+// Site asks the hub what it knows of a site.
+func (f *Fleet) Site(name string) (api.Site, error) {
+	var site api.Site
+	err := f.JSON(&site, "site", "show", name)
+	return site, err
+}
+
+// Runs says whether the hub knows, from a fresh report, that a site runs a bundle at a version and is healthy; the error says what is missing.
+func (f *Fleet) Runs(name, bundleName, version string) error {
+	site, err := f.Site(name)
+	if err != nil {
+		return err
+	}
+	if site.State == nil {
+		return fmt.Errorf("%s has not reported yet", name)
+	}
+	for _, b := range site.State.Bundles {
+		if string(b.Name) == bundleName {
+			if b.Phase == fleetsync.PhaseCurrent && string(b.Current) == version && string(b.Desired) == version && site.State.Assignment == site.Sequence {
+				return nil
+			}
+			return fmt.Errorf("%s: %s is %s, desired %s, current %s: %s %s", name, bundleName, b.Phase, b.Desired, b.Current, b.Message, unhealthy(b))
+		}
+	}
+	return fmt.Errorf("%s does not have %s", name, bundleName)
+}
+
+func unhealthy(b fleetsync.BundleStatus) string {
+	var words []string
+	for _, o := range b.Unhealthy {
+		words = append(words, o.Object+" "+o.Status+" "+o.Message)
+	}
+	return strings.Join(words, "; ")
 }
 
 // Until waits for a condition, asking every 50 ms, and returns its last error when the time is up.
