@@ -12,8 +12,8 @@ import (
 
 func newBundle(d *desk) *cobra.Command {
 	return group("bundle", "Build, sign, check, compare and publish bundles",
-		newBundleSign(d), newBundleAttach(d), newBundleVerify(d), newBundleInspect(d), newBundleExtract(d),
-		newBundleDiff(d), newBundlePush(d), newBundleList(d))
+		newBundleBuild(d), newBundleSign(d), newBundleAttach(d), newBundleVerify(d), newBundleInspect(d), newBundleExtract(d),
+		newBundleRender(d), newBundleDiff(d), newBundlePush(d), newBundleList(d))
 }
 
 // opened is a bundle file taken apart. Nothing of it is verified.

@@ -99,7 +99,7 @@ func compareManifests(a, b *bundle.Manifest) ([]bundle.PathChange, error) {
 func wishes(m *bundle.Manifest) (bundle.Object, error) {
 	same := *m
 	same.Name, same.Version, same.Counter = "same", "0.0.0", 1
-	same.Created = same.Created.AddDate(-same.Created.Year()+2000, 0, 0).Truncate(1)
+	same.Created = notRecorded
 	same.Content = bundle.ContentInfo{Digest: bundle.DigestOf(nil), Size: 1, Objects: 1}
 	raw, err := bundle.EncodeManifest(&same)
 	return bundle.Object{JSON: raw}, err

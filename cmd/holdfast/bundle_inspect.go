@@ -70,7 +70,7 @@ func inspectPage(i inspection) page {
 		{"Bundle", cell{m.Ref().String(), strong}},
 		{"Digest", text(string(i.Digest))},
 		{"Counter", textf("%d", m.Counter)},
-		{"Created", text(m.Created.UTC().Format(time.RFC3339))},
+		{"Created", text(createdText(m.Created))},
 	}}
 	add := func(name, value string) {
 		if value != "" {
@@ -147,4 +147,11 @@ func objectsTable(objects []bundle.ObjectID) table {
 		t.add(text(kind), text(orDash(o.Namespace)), text(o.Name))
 	}
 	return t
+}
+
+func createdText(at time.Time) string {
+	if at.Equal(notRecorded) {
+		return "not recorded"
+	}
+	return at.UTC().Format(time.RFC3339)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -47,7 +48,9 @@ func (d *desk) conclude(err error) int {
 	}
 	f := explain(err)
 	if f.message != "" {
-		d.sayf("error: %s", f.message)
+		for _, l := range strings.Split(f.message, "\n") {
+			d.sayf("error: %s", l)
+		}
 	}
 	if f.hint != "" {
 		d.sayf("hint: %s", f.hint)

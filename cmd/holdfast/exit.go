@@ -37,7 +37,7 @@ func newExitCodes() *cobra.Command {
   5    not found: no such site, bundle, version or file
   6    conflict: it exists already, with other contents
   7    denied: the hub does not accept the token, or the token may not do this
-  8    different: bundle diff --exit-code found differences, drift --exit-code found drift
+  8    different: bundle diff --exit-code or bundle render --site found a difference, drift --exit-code found drift
   130  interrupted
 
 Where a verb acts on several sites and some fail, the code is that of the first failure.`,

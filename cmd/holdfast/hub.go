@@ -47,11 +47,9 @@ func explainProblem(refused *api.Error) *failure {
 	if code, ok := statusCodes[refused.Status]; ok {
 		f.code = code
 	}
-	if refused.Reason != "" && f.code == exitFailed {
-		for _, reason := range verify.Reasons {
-			if string(reason) == refused.Reason {
-				f.code = exitRefused
-			}
+	for _, reason := range verify.Reasons {
+		if string(reason) == refused.Reason {
+			f.code = exitRefused
 		}
 	}
 	if f.code == exitDenied && f.hint == "" {

@@ -7,10 +7,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // The scripts run the very program: testscript calls main in a process of its own.
@@ -35,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"eventually": eventually,
 			"mode":       mode,
 			"touch":      touch,
+			"digest":     digest,
 		},
 	})
 }
@@ -94,5 +98,13 @@ func touch(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	for _, file := range args[1:] {
 		ts.Check(os.Chtimes(ts.MkAbs(file), at, at))
+	}
+}
+
+// digest FILE TEXT checks that the text names the file's digest.
+func digest(ts *testscript.TestScript, neg bool, args []string) {
+	want := string(bundle.DigestOf([]byte(ts.ReadFile(args[0]))))
+	if strings.Contains(ts.ReadFile(args[1]), want) == neg {
+		ts.Fatalf("%s: digest %s is not what %s says", args[0], want, args[1])
 	}
 }
