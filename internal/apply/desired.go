@@ -89,16 +89,13 @@ func (d Desired) Pack() Desired {
 }
 
 // desire labels and hashes rendered objects.
-func desire(ref bundle.Ref, digest bundle.Digest, policy bundle.Policy, objects []bundle.Object) (Desired, error) {
-	d := Desired{Ref: ref, Digest: digest, Policy: policy, made: true, Objects: make([]Object, 0, len(objects))}
-	all := sha256.New()
+func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy, objects []bundle.Object) (Desired, error) {
+	d := Desired{Ref: ref, Digest: digest, Rendered: rendered, Policy: policy, made: true, Objects: make([]Object, 0, len(objects))}
 	for _, in := range objects {
 		body, err := labelled(in.JSON, string(ref.Name))
 		if err != nil {
 			return Desired{}, fmt.Errorf("%s: %s: %w", ref, in.ID, err)
 		}
-		all.Write(in.JSON)
-		all.Write([]byte("\n"))
 		o := Object{Ref: Ref{in.ID, in.Version}, Stage: bundle.Stage(in), body: body, sum: sha256.Sum256(body)}
 		for _, rule := range policy.Ignore {
 			if matches(rule.Target, in.ID) {
@@ -112,7 +109,6 @@ func desire(ref bundle.Ref, digest bundle.Digest, policy bundle.Policy, objects 
 		}
 		d.Objects = append(d.Objects, o)
 	}
-	d.Rendered = bundle.Digest(fmt.Sprintf("sha256:%x", all.Sum(nil)))
 	return d, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/render"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/verifytest"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
 
@@ -49,7 +51,10 @@ func desire(t testing.TB, name string, objects []bundle.Object) apply.Desired {
 
 func desirePolicy(t testing.TB, name string, objects []bundle.Object, policy bundle.Policy) apply.Desired {
 	t.Helper()
-	d, err := apply.Desire(bundle.Ref{Name: bundle.Name(name), Version: "1.0.0"}, bundle.DigestOf([]byte(name)), policy, objects)
+	v := verifytest.Verified(t, objects, func(m *bundle.Manifest) {
+		m.Name, m.Policy = bundle.Name(name), policy
+	})
+	d, err := apply.Prepare(v, render.Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}

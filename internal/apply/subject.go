@@ -371,7 +371,7 @@ func (w *Watcher) tellHealth(name bundle.Name, t *tracked) {
 		return
 	}
 	t.told, t.last = true, unhealthy
-	w.say(HealthSeen{Bundle: name, Unhealthy: unhealthy})
+	w.say(HealthSeen{Bundle: name, Rendered: t.desired.Rendered, Unhealthy: unhealthy})
 }
 
 // probing tells whether the API server answers: at the start, when a watch breaks, and, while nothing is watched, now and then.

@@ -120,6 +120,24 @@ func (w *Watcher) Hold(name bundle.Name) {
 	}
 }
 
+// Release ends a Hold where nothing was changed: what was watched before goes on.
+func (w *Watcher) Release(name bundle.Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.bundles[name]
+	if t == nil || !t.held {
+		return
+	}
+	t.held = false
+	for _, id := range t.order {
+		s := t.subjects[id]
+		if k := w.kinds[s.object.Type()]; s.lookWanted || s.drift != nil || s.correctWanted || k.synced && s.suspicion(k) != Unsuspicious {
+			w.enqueue(subjectKey{name, id})
+		}
+	}
+	w.tellHealth(name, t)
+}
+
 // Track watches a bundle as it was left: after an apply, and at every start with what the store holds. What changed while nobody watched is
 // found by comparing the first list with the inventory. The Desired is packed; the caller may drop its own.
 func (w *Watcher) Track(desired Desired, inventory Inventory) {
