@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -43,16 +44,9 @@ func NewView(hubKey ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{hubKey, heartBeat, map[bundle.SiteID]*siteView{}, map[bundle.Ref]CatalogEntry{}}
 }
 
-// Message is one message as the bus keeps it: where it was put, what, and when the bus received it.
-type Message struct {
-	Subject string
-	Data    []byte
-	At      time.Time
-}
-
 // Fold takes a message into the picture. An error says why it was refused; where it is about a site, the site's alarms say so too.
 // folded is set for a batch of events.
-func (v *View) Fold(m Message) (folded *fleetsync.Folded, err error) {
+func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 	path, ours := strings.CutPrefix(m.Subject, "hf.")
 	if !ours {
 		return nil, fmt.Errorf("subject %.120q: unknown", m.Subject)
@@ -87,13 +81,13 @@ func (v *View) Fold(m Message) (folded *fleetsync.Folded, err error) {
 		return nil, fmt.Errorf("subject %.120q: unknown", m.Subject)
 	}
 	if err != nil {
-		site.refuse(err, m.At)
+		site.refuse(err, m.Time)
 		return nil, fmt.Errorf("site %s: %w", id, err)
 	}
 	return folded, nil
 }
 
-func (v *View) foldCatalog(m Message) error {
+func (v *View) foldCatalog(m stream.Message) error {
 	var entry CatalogEntry
 	if err := decodeRecord(m.Data, &entry); err != nil {
 		return fmt.Errorf("%s: %w", m.Subject, err)
@@ -105,7 +99,7 @@ func (v *View) foldCatalog(m Message) error {
 	return nil
 }
 
-func (v *View) foldSite(id bundle.SiteID, m Message) error {
+func (v *View) foldSite(id bundle.SiteID, m stream.Message) error {
 	var record SiteRecord
 	if err := decodeRecord(m.Data, &record); err != nil {
 		return fmt.Errorf("%s: %w", m.Subject, err)
@@ -121,7 +115,7 @@ func (v *View) foldSite(id bundle.SiteID, m Message) error {
 	return nil
 }
 
-func (s *siteView) foldDesired(m Message, hubKey ed25519.PublicKey) error {
+func (s *siteView) foldDesired(m stream.Message, hubKey ed25519.PublicKey) error {
 	var assignment fleetsync.Assignment
 	if err := fleetsync.Open(fleetsync.TypeAssignment, m.Data, hubKey, &assignment); err != nil {
 		return err
@@ -135,36 +129,36 @@ func (s *siteView) foldDesired(m Message, hubKey ed25519.PublicKey) error {
 	return nil
 }
 
-func (s *siteView) foldAck(m Message, hubKey ed25519.PublicKey) error {
+func (s *siteView) foldAck(m stream.Message, hubKey ed25519.PublicKey) error {
 	var ack fleetsync.Ack
 	if err := fleetsync.Open(fleetsync.TypeAck, m.Data, hubKey, &ack); err != nil {
 		return err
 	}
-	return s.ingest.Acked(ack, m.At)
+	return s.ingest.Acked(ack, m.Time)
 }
 
-func (s *siteView) foldState(m Message) error {
+func (s *siteView) foldState(m stream.Message) error {
 	var state fleetsync.State
 	if err := fleetsync.Open(fleetsync.TypeState, m.Data, s.record.Key, &state); err != nil {
 		return err
 	}
-	_, err := s.ingest.State(state, m.At)
+	_, err := s.ingest.State(state, m.Time)
 	return err
 }
 
-func (s *siteView) foldEvents(m Message) (*fleetsync.Folded, error) {
+func (s *siteView) foldEvents(m stream.Message) (*fleetsync.Folded, error) {
 	var batch fleetsync.EventBatch
 	if err := fleetsync.Open(fleetsync.TypeEvents, m.Data, s.record.Key, &batch); err != nil {
 		return nil, err
 	}
-	folded, err := s.ingest.Events(batch, m.At)
+	folded, err := s.ingest.Events(batch, m.Time)
 	if err != nil {
 		return nil, err
 	}
 	return &folded, nil
 }
 
-func (s *siteView) foldHello(m Message) error {
+func (s *siteView) foldHello(m stream.Message) error {
 	var hello fleetsync.Hello
 	if err := fleetsync.Open(fleetsync.TypeHello, m.Data, s.record.Key, &hello); err != nil {
 		return err
@@ -173,10 +167,10 @@ func (s *siteView) foldHello(m Message) error {
 	if hello.Epoch == s.hello.Epoch && !hello.At.After(s.hello.At) && hello.State <= s.hello.State {
 		return errors.New("hello: heard before: replayed")
 	}
-	if err := s.ingest.Hello(hello, m.At); err != nil {
+	if err := s.ingest.Hello(hello, m.Time); err != nil {
 		return err
 	}
-	s.hello, s.helloAt = hello, m.At
+	s.hello, s.helloAt = hello, m.Time
 	return nil
 }
 
@@ -206,6 +200,16 @@ func (v *View) Record(id bundle.SiteID) (SiteRecord, bool) {
 		return SiteRecord{}, false
 	}
 	return site.record, true
+}
+
+// HolderOf is the site that has the key.
+func (v *View) HolderOf(key ed25519.PublicKey) (bundle.SiteID, bool) {
+	for id, site := range v.sites {
+		if key.Equal(site.record.Key) {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // Site is what is known of one site as of now.

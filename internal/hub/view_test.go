@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -30,6 +31,10 @@ func keyOf(name string) ed25519.PrivateKey {
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
 
+func received(subject string, data []byte, at time.Time) stream.Message {
+	return stream.Message{Subject: subject, Data: data, Time: at}
+}
+
 func minute(n int) time.Time { return noon.Add(time.Duration(n) * time.Minute) }
 
 func sealed(t interface{ Fatal(...any) }, kind string, payload any, key ed25519.PrivateKey) []byte {
@@ -40,12 +45,12 @@ func sealed(t interface{ Fatal(...any) }, kind string, payload any, key ed25519.
 	return data
 }
 
-func recordOf(t interface{ Fatal(...any) }, site bundle.SiteID, key ed25519.PrivateKey) Message {
+func recordOf(t interface{ Fatal(...any) }, site bundle.SiteID, key ed25519.PrivateKey) stream.Message {
 	data, err := json.Marshal(SiteRecord{Site: site, Labels: map[string]string{"region": "eu"}, Key: public(key), Added: noon})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Message{SiteSubject(site), data, noon}
+	return received(SiteSubject(site), data, noon)
 }
 
 func stateAt(sequence uint64) fleetsync.State {
@@ -66,10 +71,10 @@ func desiredAt(sequence uint64) fleetsync.Assignment {
 }
 
 // viewOf folds site shop-1 and what else is given.
-func viewOf(t *testing.T, messages ...Message) *View {
+func viewOf(t *testing.T, messages ...stream.Message) *View {
 	t.Helper()
 	view := NewView(public(keyHub), time.Minute)
-	for _, m := range append([]Message{recordOf(t, "shop-1", keyShop)}, messages...) {
+	for _, m := range append([]stream.Message{recordOf(t, "shop-1", keyShop)}, messages...) {
 		if _, err := view.Fold(m); err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +94,7 @@ func TestP08_NothingStaysFreshByItself(t *testing.T) {
 	if site := at(minute(0)); site.Freshness != api.Unknown || site.Connected || site.LastSeen != nil || site.State != nil {
 		t.Errorf("a site that was never heard: %+v", site)
 	}
-	if _, err := view.Fold(Message{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(1), keyShop), minute(1)}); err != nil {
+	if _, err := view.Fold(received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(1), keyShop), minute(1))); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -102,14 +107,14 @@ func TestP08_NothingStaysFreshByItself(t *testing.T) {
 		}
 	}
 	hello := fleetsync.Hello{Site: "shop-1", Epoch: "a", At: noon, State: 1}
-	if _, err := view.Fold(Message{fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, hello, keyShop), minute(5)}); err != nil {
+	if _, err := view.Fold(received(fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, hello, keyShop), minute(5))); err != nil {
 		t.Fatal(err)
 	}
 	if site := at(minute(6)); site.Freshness != api.Fresh || !site.StateAt.Equal(minute(1)) {
 		t.Errorf("after a hello: %s with state of %s", site.Freshness, site.StateAt)
 	}
 	hello.State, hello.At = 2, minute(1)
-	if _, err := view.Fold(Message{fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, hello, keyShop), minute(6)}); err != nil {
+	if _, err := view.Fold(received(fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, hello, keyShop), minute(6))); err != nil {
 		t.Fatal(err)
 	}
 	if site := at(minute(6)); site.Freshness != api.Stale || !site.Connected {
@@ -123,8 +128,8 @@ func TestP08_OnlyFreshSitesCountAsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	view := viewOf(t,
-		Message{CatalogSubject(bundle.Ref{Name: "shop", Version: "1.0.0"}), entry, noon},
-		Message{fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(1), keyHub), noon})
+		received(CatalogSubject(bundle.Ref{Name: "shop", Version: "1.0.0"}), entry, noon),
+		received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(1), keyHub), noon))
 	counts := func(now time.Time) string {
 		b := view.Bundles(now)[0]
 		return fmt.Sprintf("%d of %d", b.Current, b.Sites)
@@ -132,7 +137,7 @@ func TestP08_OnlyFreshSitesCountAsCurrent(t *testing.T) {
 	if got := counts(minute(0)); got != "0 of 1" {
 		t.Errorf("before any report %s", got)
 	}
-	if _, err := view.Fold(Message{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(1), keyShop), minute(1)}); err != nil {
+	if _, err := view.Fold(received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(1), keyShop), minute(1))); err != nil {
 		t.Fatal(err)
 	}
 	if got := counts(minute(1)); got != "1 of 1" {
@@ -148,30 +153,30 @@ func TestT18_ForgedAndReplayedMessagesChangeNothing(t *testing.T) {
 	other.Site = "shop-2"
 	otherDesired := desiredAt(9)
 	otherDesired.Site = "shop-2"
-	good := []Message{
-		{fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(1), keyHub), minute(1)},
-		{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(5), keyShop), minute(1)},
-		{fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), minute(1)},
-		{fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, fleetsync.Hello{Site: "shop-1", Epoch: "a", At: minute(1), State: 5}, keyShop), minute(1)},
+	good := []stream.Message{
+		received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(1), keyHub), minute(1)),
+		received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(5), keyShop), minute(1)),
+		received(fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), minute(1)),
+		received(fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, fleetsync.Hello{Site: "shop-1", Epoch: "a", At: minute(1), State: 5}, keyShop), minute(1)),
 	}
 	flipped := append([]byte{}, good[1].Data...)
 	flipped[len(flipped)/2] ^= 1
-	for name, bad := range map[string]Message{
-		"state by another key":           {fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(9), keyEvil), minute(2)},
-		"state by the hub":               {fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(9), keyHub), minute(2)},
-		"state of another site":          {fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, other, keyShop), minute(2)},
-		"older state":                    {fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(4), keyShop), minute(2)},
-		"edited state":                   {fleetsync.StateSubject("shop-1"), flipped, minute(2)},
-		"events as state":                {fleetsync.StateSubject("shop-1"), good[2].Data, minute(2)},
-		"hello as events":                {fleetsync.EventSubject("shop-1"), good[3].Data, minute(2)},
-		"events by another key":          {fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(3), keyEvil), minute(2)},
-		"replayed hello":                 {fleetsync.HelloSubject("shop-1"), good[3].Data, minute(2)},
-		"assignment by the site":         {fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(9), keyShop), minute(2)},
-		"assignment for another":         {fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, otherDesired, keyHub), minute(2)},
-		"acknowledgement by the site":    {fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-1", Epoch: "a", Upto: 99}, keyShop), minute(2)},
-		"acknowledgement of another one": {fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-2", Epoch: "a", Upto: 99}, keyHub), minute(2)},
-		"garbage":                        {fleetsync.EventSubject("shop-1"), []byte("\xff{"), minute(2)},
-		"nothing":                        {fleetsync.StateSubject("shop-1"), nil, minute(2)},
+	for name, bad := range map[string]stream.Message{
+		"state by another key":           received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(9), keyEvil), minute(2)),
+		"state by the hub":               received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(9), keyHub), minute(2)),
+		"state of another site":          received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, other, keyShop), minute(2)),
+		"older state":                    received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(4), keyShop), minute(2)),
+		"edited state":                   received(fleetsync.StateSubject("shop-1"), flipped, minute(2)),
+		"events as state":                received(fleetsync.StateSubject("shop-1"), good[2].Data, minute(2)),
+		"hello as events":                received(fleetsync.EventSubject("shop-1"), good[3].Data, minute(2)),
+		"events by another key":          received(fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(3), keyEvil), minute(2)),
+		"replayed hello":                 received(fleetsync.HelloSubject("shop-1"), good[3].Data, minute(2)),
+		"assignment by the site":         received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(9), keyShop), minute(2)),
+		"assignment for another":         received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, otherDesired, keyHub), minute(2)),
+		"acknowledgement by the site":    received(fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-1", Epoch: "a", Upto: 99}, keyShop), minute(2)),
+		"acknowledgement of another one": received(fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-2", Epoch: "a", Upto: 99}, keyHub), minute(2)),
+		"garbage":                        received(fleetsync.EventSubject("shop-1"), []byte("\xff{"), minute(2)),
+		"nothing":                        received(fleetsync.StateSubject("shop-1"), nil, minute(2)),
 	} {
 		view := viewOf(t, good...)
 		before, _ := view.Site(minute(2), "shop-1")
@@ -199,7 +204,7 @@ func TestT17_SubjectsThatProveNoSite(t *testing.T) {
 		"", "hf", "hf.", "hf.state", "hf.state.", "hf.state.*", "hf.state.>", "hf.state.shop-1.x", "hf.state.SHOP-1", "hf.state.shop_1",
 		"hf.state." + strings.Repeat("a", 64), "hf.state.shop-2", "hf.other.shop-1", "state.shop-1", "hf.site.shop-2", "hf.catalog.shop.1.0.0",
 	} {
-		if _, err := view.Fold(Message{subject, state, noon}); err == nil {
+		if _, err := view.Fold(received(subject, state, noon)); err == nil {
 			t.Errorf("subject %q: accepted", subject)
 		}
 	}
@@ -212,8 +217,8 @@ func TestF11_AStoreThatWasPutBackIsSeen(t *testing.T) {
 	state := stateAt(1)
 	state.Assignment = 7
 	view := viewOf(t,
-		Message{fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(3), keyHub), noon},
-		Message{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), noon})
+		received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(3), keyHub), noon),
+		received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), noon))
 	if site, _ := view.Site(noon, "shop-1"); len(site.Alarms) != 1 || !strings.Contains(site.Alarms[0], "assignment 7") {
 		t.Errorf("alarms %q, want one about assignment 7", site.Alarms)
 	}
@@ -222,13 +227,13 @@ func TestF11_AStoreThatWasPutBackIsSeen(t *testing.T) {
 // Whatever the order of subjects, and with everything folded twice, the picture is the same.
 func TestP08_TheViewIsAProjection(t *testing.T) {
 	first := recordOf(t, "shop-1", keyShop)
-	messages := []Message{
-		{fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(2), keyHub), minute(1)},
-		{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(5), keyShop), minute(4)},
-		{fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), minute(1)},
-		{fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(3, 4), keyShop), minute(2)},
-		{fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(6), keyShop), minute(3)},
-		{fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-1", Epoch: "a", Upto: 4}, keyHub), minute(2)},
+	messages := []stream.Message{
+		received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(2), keyHub), minute(1)),
+		received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, stateAt(5), keyShop), minute(4)),
+		received(fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), minute(1)),
+		received(fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(3, 4), keyShop), minute(2)),
+		received(fleetsync.EventSubject("shop-1"), sealed(t, fleetsync.TypeEvents, eventsOf(6), keyShop), minute(3)),
+		received(fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-1", Epoch: "a", Upto: 4}, keyHub), minute(2)),
 	}
 	straight := viewOf(t, messages...)
 	want := straight.Sites(minute(4), bundle.Selector{})
@@ -255,7 +260,7 @@ func TestP08_TheViewIsAProjection(t *testing.T) {
 func TestDriftIsDated(t *testing.T) {
 	state := stateAt(1)
 	state.Bundles[0].DriftCount, state.Bundles[0].Drift = 1, []fleetsync.Drift{{Object: "ConfigMap/shop/a", Kind: fleetsync.DriftChanged}}
-	view := viewOf(t, Message{fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), minute(1)})
+	view := viewOf(t, received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), minute(1)))
 	drift := view.Drift(minute(9), "")
 	if len(drift) != 1 || drift[0].Count != 1 || drift[0].Freshness != api.Stale || !drift[0].At.Equal(minute(1)) {
 		t.Errorf("drift %+v", drift)
@@ -266,12 +271,12 @@ func TestDriftIsDated(t *testing.T) {
 }
 
 func FuzzViewFold(f *testing.F) {
-	for _, m := range []Message{
+	for _, m := range []stream.Message{
 		recordOf(f, "shop-1", keyShop),
-		{fleetsync.StateSubject("shop-1"), sealed(f, fleetsync.TypeState, stateAt(5), keyShop), noon},
-		{fleetsync.EventSubject("shop-1"), sealed(f, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), noon},
-		{fleetsync.HelloSubject("shop-1"), sealed(f, fleetsync.TypeHello, fleetsync.Hello{Site: "shop-1", Epoch: "a"}, keyShop), noon},
-		{"hf.catalog.shop.1.0.0", []byte(`{"name":"shop","version":"1.0.0"}`), noon},
+		received(fleetsync.StateSubject("shop-1"), sealed(f, fleetsync.TypeState, stateAt(5), keyShop), noon),
+		received(fleetsync.EventSubject("shop-1"), sealed(f, fleetsync.TypeEvents, eventsOf(1, 2), keyShop), noon),
+		received(fleetsync.HelloSubject("shop-1"), sealed(f, fleetsync.TypeHello, fleetsync.Hello{Site: "shop-1", Epoch: "a"}, keyShop), noon),
+		received("hf.catalog.shop.1.0.0", []byte(`{"name":"shop","version":"1.0.0"}`), noon),
 	} {
 		f.Add(m.Subject, m.Data)
 	}
@@ -280,7 +285,7 @@ func FuzzViewFold(f *testing.F) {
 		if _, err := view.Fold(recordOf(t, "shop-1", keyShop)); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = view.Fold(Message{subject, data, noon})
+		_, _ = view.Fold(received(subject, data, noon))
 		_ = view.Sites(noon, bundle.Selector{})
 		_ = view.Bundles(noon)
 	})

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
+	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/hub"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
+)
+
+const defaultData = "holdfast-hub-data"
+
+// runOptions are the flags of run.
+type runOptions struct {
+	data, trust           string
+	listenNATS, listenAPI string
+	hosts                 []string
+	natsURL, natsCreds    string
+	natsKeys, natsCA      string
+	heartBeat             time.Duration
+	logLevel, logFormat   string
+}
+
+func newRun() *cobra.Command {
+	o := runOptions{}
+	cmd := &cobra.Command{
+		Use: "run --trust FILE", Short: "Run the hub until it is told to stop",
+		RunE: func(cmd *cobra.Command, _ []string) error { return runHub(cmd, o) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.data, "data", defaultData, "`directory` of the hub's keys and store")
+	flags.StringVar(&o.trust, "trust", "", "trust `file` of the fleet: whose bundles are believed (made by holdfast init)")
+	flags.StringVar(&o.listenNATS, "listen-nats", "0.0.0.0:4222", "`address` for the sites")
+	flags.StringVar(&o.listenAPI, "listen-api", "0.0.0.0:8443", "`address` for operators")
+	flags.StringSliceVar(&o.hosts, "host", nil, "public `name` or IP address of this hub, repeatable; the first one is preferred (default 127.0.0.1)")
+	flags.StringVar(&o.natsURL, "nats-url", "", "use the NATS cluster at these `URLs` instead of an embedded server")
+	flags.StringVar(&o.natsCreds, "nats-creds", "", "credentials `file` of the hub's user there (default: made of the keys)")
+	flags.StringVar(&o.natsKeys, "nats-keys", "", "`file` with the bus keys of that cluster (default: those of the data directory)")
+	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
+	flags.DurationVar(&o.heartBeat, "heartbeat", time.Minute, "how often sites say that they are there")
+	flags.StringVar(&o.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
+	flags.StringVar(&o.logFormat, "log-format", "console", "`format`: console or json")
+	return cmd
+}
+
+func runHub(cmd *cobra.Command, o runOptions) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	h, err := hub.Open(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	talk := cmd.ErrOrStderr()
+	fmt.Fprintf(talk, "holdfast-hub %s: fleet %s\n", buildinfo.Version(), cfg.Trust.Fleet)
+	fmt.Fprintf(talk, "api:   %s\nsites: %s\n", h.URL(), strings.Join(h.Servers(), " "))
+	if len(o.hosts) == 0 {
+		fmt.Fprintln(talk, "hint:  without --host only this machine reaches the hub by the addresses it gives out")
+	}
+	if _, err := os.Stat(h.ContextFile()); err == nil {
+		fmt.Fprintf(talk, "admin: %s\n", h.ContextFile())
+	}
+	fmt.Fprintln(talk, "ready")
+	err = h.Wait(cmd.Context())
+	fmt.Fprintln(talk, "stopping")
+	return err
+}
+
+func (o runOptions) config() (hub.Config, error) {
+	log, err := newLogger(o.logLevel, o.logFormat)
+	if err != nil {
+		return hub.Config{}, usageError{err}
+	}
+	cfg := hub.Config{
+		DataDir: o.data, ListenNATS: o.listenNATS, ListenAPI: o.listenAPI, Hosts: o.hosts,
+		Signatures: cosign.Verifier{}, HeartBeat: o.heartBeat, Log: log,
+	}
+	if o.trust == "" {
+		return cfg, missingTrust{errors.New("--trust: a trust file is needed, or nothing could be believed")}
+	}
+	raw, err := readFile("trust", o.trust, verify.MaxTrustSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, missingTrust{err}
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Trust, err = verify.DecodeTrust(raw); err != nil {
+		return cfg, fmt.Errorf("%s: %w", o.trust, err)
+	}
+	if o.natsURL == "" {
+		if o.natsCreds != "" || o.natsKeys != "" || o.natsCA != "" {
+			return cfg, usageError{errors.New("--nats-creds, --nats-keys and --nats-ca are for --nats-url")}
+		}
+		return cfg, nil
+	}
+	cfg.External, err = o.external()
+	return cfg, err
+}
+
+// external is the bus of the --nats flags.
+func (o runOptions) external() (*hub.External, error) {
+	external := &hub.External{URL: o.natsURL}
+	for _, url := range strings.Split(o.natsURL, ",") {
+		if !strings.HasPrefix(url, "tls://") {
+			return nil, usageError{fmt.Errorf("--nats-url: %q: want tls://host:port, and commas between several", url)}
+		}
+	}
+	if o.natsCA != "" {
+		ca, err := readFile("CA", o.natsCA, maxSmallFile)
+		if err != nil {
+			return nil, err
+		}
+		external.CA = ca
+	}
+	if o.natsKeys != "" {
+		raw, err := readFile("bus keys", o.natsKeys, maxSmallFile)
+		if err != nil {
+			return nil, err
+		}
+		external.Keys = new(bus.Keys)
+		if err := json.Unmarshal(raw, external.Keys); err != nil {
+			return nil, fmt.Errorf("bus keys %s: %w", o.natsKeys, err)
+		}
+	}
+	if o.natsCreds != "" {
+		raw, err := readFile("credentials", o.natsCreds, maxSmallFile)
+		if err != nil {
+			return nil, err
+		}
+		credentials, err := bus.ParseCredentials(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.natsCreds, err)
+		}
+		external.Credentials = &credentials
+	}
+	return external, nil
+}
+
+// missingTrust is the one refusal a first start usually meets.
+type missingTrust struct{ error }
+
+// Hint says how to get a trust file.
+func (missingTrust) Hint() string { return "holdfast init makes one: holdfast init --help" }
+
+func (m missingTrust) Unwrap() error { return m.error }
+
+const maxSmallFile = 1 << 20 // bytes
+
+func readFile(what, path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > limit {
+		return nil, fmt.Errorf("%s file %s: %d bytes are more than the %d it may have", what, path, info.Size(), limit)
+	}
+	raw, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return nil, fmt.Errorf("%s file: %w", what, err)
+	}
+	return raw, nil
+}
+
+func newLogger(level, format string) (*zap.Logger, error) {
+	at, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level: %q: want debug, info, warn or error", level)
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.RFC3339TimeEncoder
+	var encoder zapcore.Encoder
+	switch format {
+	case "json":
+		encoder = zapcore.NewJSONEncoder(encoding)
+	case "console":
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	default:
+		return nil, fmt.Errorf("--log-format: %q: want console or json", format)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), at)), nil
+}

@@ -1,0 +1,232 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+func refusalOf(t *testing.T, err error) api.Problem {
+	t.Helper()
+	var refusal *api.Error
+	if !errors.As(err, &refusal) {
+		t.Fatalf("error %v, want a refusal by the hub", err)
+	}
+	return refusal.Problem
+}
+
+func TestPushTakesASignedBundleOnce(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client, ctx := clientOf(t, h), context.Background()
+	first := releaseOf(t, "1.0.0", 1, ours())
+	pushed := push(t, client, first)
+	if pushed.Duplicate || pushed.Digest != bundle.DigestOf(first.file.Manifest) || pushed.Content != bundle.DigestOf(first.content) || pushed.Wire == 0 || pushed.Key == "" {
+		t.Errorf("pushed %+v", pushed)
+	}
+	if again := push(t, client, first); !again.Duplicate || again.Digest != pushed.Digest {
+		t.Errorf("pushed again %+v, want a duplicate", again)
+	}
+	second := push(t, client, releaseOf(t, "1.1.0", 2, ours()))
+	if len(second.Deltas) != 1 || second.Deltas[0].From != "1.0.0" || second.Deltas[0].Wire >= second.Wire {
+		t.Errorf("deltas %+v of %d bytes in whole, want a smaller one from 1.0.0", second.Deltas, second.Wire)
+	}
+	// An older release again is the same thing again, not a rollback.
+	if again := push(t, client, first); !again.Duplicate {
+		t.Errorf("the older one pushed again: %+v", again)
+	}
+	list, err := client.Bundles(ctx)
+	if err != nil || len(list) != 2 || list[0].Version != "1.0.0" || list[1].Version != "1.1.0" {
+		t.Errorf("catalog %+v, %v", list, err)
+	}
+	raw, err := client.BundleFile(ctx, bundle.Ref{Name: "shop", Version: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := bundle.DecodeFile(raw)
+	if err != nil || !bytes.Equal(file.Manifest, first.file.Manifest) || !bytes.Equal(file.Signatures[0], first.file.Signatures[0]) {
+		t.Errorf("the file is not what was pushed: %v", err)
+	}
+	if content, err := wire.Decompress(file.Content, int64(len(first.content))); err != nil || !bytes.Equal(content, first.content) {
+		t.Errorf("the file's content is not what was pushed: %v", err)
+	}
+}
+
+// What a site fetches makes the content again, whole or by delta.
+func TestPushStoresWhatASiteNeeds(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	older, newer := releaseOf(t, "1.0.0", 1, ours()), releaseOf(t, "1.1.0", 2, ours())
+	push(t, client, older)
+	push(t, client, newer)
+	site := addSite(t, client, "shop-1", nil)
+	get := func(subject string) []byte {
+		data, err := site.link.Get(context.Background(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	var offer fleetsync.Offer
+	if err := decodeRecord(get(fleetsync.BundleSubject(bundle.DigestOf(newer.file.Manifest))), &offer); err != nil {
+		t.Fatal(err)
+	}
+	if len(offer.Deltas) != 1 || offer.Deltas[0].From != bundle.DigestOf(older.content) {
+		t.Fatalf("deltas %+v", offer.Deltas)
+	}
+	var packed, delta []byte
+	for n := range offer.Full.Chunks {
+		packed = append(packed, get(fleetsync.BlobSubject(bundle.DigestOf(newer.content), n))...)
+	}
+	for n := range offer.Deltas[0].Chunks {
+		delta = append(delta, get(fleetsync.DeltaSubject(bundle.DigestOf(older.content), bundle.DigestOf(newer.content), n))...)
+	}
+	if content, err := wire.Decompress(packed, int64(len(newer.content))); err != nil || !bytes.Equal(content, newer.content) {
+		t.Errorf("whole: %v", err)
+	}
+	if content, err := wire.ApplyDelta(older.content, delta, int64(len(newer.content))); err != nil || !bytes.Equal(content, newer.content) {
+		t.Errorf("by delta: %v", err)
+	}
+}
+
+func TestT01_T02_T03_T06_PushRefuses(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	base := releaseOf(t, "2.0.0", 20, ours())
+	push(t, client, base)
+	before := map[string][]string{}
+	for _, name := range []string{stream.Catalog, stream.Bundles, stream.Blobs} {
+		before[name] = stored(t, h, name)
+	}
+
+	next := releaseOf(t, "2.1.0", 21, ours())
+	edited := func(edit func(*release)) release {
+		r := release{bundle.File{Manifest: bytes.Clone(next.file.Manifest), Signatures: [][]byte{bytes.Clone(next.file.Signatures[0])}, Content: bytes.Clone(next.file.Content)}, next.content}
+		edit(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		release release
+		status  int
+		reason  verify.Reason
+	}{
+		"T1 unsigned":             {edited(func(r *release) { r.file.Signatures = nil }), http.StatusUnprocessableEntity, verify.Unsigned},
+		"T1 foreign key":          {releaseOf(t, "2.1.0", 21, foreign()), http.StatusUnprocessableEntity, verify.UntrustedKey},
+		"T1 garbage as signature": {edited(func(r *release) { r.file.Signatures = [][]byte{[]byte("{}")} }), http.StatusUnprocessableEntity, verify.UnknownMediaType},
+		"T2 manifest tampered": {edited(func(r *release) {
+			r.file.Manifest = bytes.Replace(r.file.Manifest, []byte("2.1.0"), []byte("2.9.0"), 1)
+		}), http.StatusUnprocessableEntity, verify.BadSignature},
+		"T2 content swapped":      {edited(func(r *release) { r.file.Content = base.file.Content }), http.StatusUnprocessableEntity, verify.ContentMismatch},
+		"T2 content is no zstd":   {edited(func(r *release) { r.file.Content = []byte("no") }), http.StatusUnprocessableEntity, verify.ContentMismatch},
+		"T6 signature of another": {edited(func(r *release) { r.file.Signatures = base.file.Signatures }), http.StatusUnprocessableEntity, verify.BadSignature},
+		"T6 manifest of another": {edited(func(r *release) {
+			r.file.Manifest, r.file.Signatures = base.file.Manifest, base.file.Signatures
+			r.file.Content = next.file.Content
+		}), http.StatusUnprocessableEntity, verify.ContentMismatch},
+		"T3 older counter":          {releaseOf(t, "2.1.0", 19, ours()), http.StatusConflict, verify.OlderCounter},
+		"T3 counter used again":     {releaseOf(t, "2.1.0", 20, ours()), http.StatusConflict, verify.CounterReused},
+		"version with other bytes":  {releaseOf(t, "2.0.0", 21, ours()), http.StatusConflict, "VersionTaken"},
+		"other bytes, same counter": {releaseOf(t, "2.0.0", 20, ours(), func(m *bundle.Manifest) { m.Policy.Prune = false }), http.StatusConflict, "VersionTaken"},
+	} {
+		_, err := client.Push(context.Background(), c.release.bytes(t))
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+			continue
+		}
+		problem := refusalOf(t, err)
+		if problem.Status != c.status || problem.Reason != string(c.reason) || problem.Hint == "" {
+			t.Errorf("%s: %+v, want %d %s with a hint", name, problem, c.status, c.reason)
+		}
+	}
+	for name, subjects := range before {
+		if after := stored(t, h, name); len(after) != len(subjects) {
+			t.Errorf("stream %s holds %q after refusals, %q before", name, after, subjects)
+		}
+	}
+	push(t, client, next) // and the right one still goes
+}
+
+func TestP07_PushRefusesWhatIsNoBundleFile(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	whole := releaseOf(t, "1.0.0", 1, ours()).bytes(t)
+	for name, raw := range map[string][]byte{
+		"empty": {}, "text": []byte("hello"), "cut": whole[:len(whole)-1], "more": append(bytes.Clone(whole), 0), "json": []byte(`{"manifest":{}}`),
+	} {
+		_, err := client.Push(context.Background(), raw)
+		if problem := refusalOf(t, err); problem.Status != http.StatusBadRequest || problem.Reason != "Malformed" {
+			t.Errorf("%s: %+v", name, problem)
+		}
+	}
+}
+
+// A push that broke off between any two of its writes is completed by the same push, and shows nothing before.
+func TestF09_ABrokenPushIsCompletedByTheSamePush(t *testing.T) {
+	first, second := releaseOf(t, "1.0.0", 1, ours()), releaseOf(t, "1.1.0", 2, ours())
+	for writes := range 6 {
+		h := startHub(t, configOf(t, t.TempDir()))
+		client := clientOf(t, h)
+		push(t, client, first)
+		whole := h.store
+		h.store = &breaking{Store: whole, left: writes}
+		_, err := client.Push(context.Background(), second.bytes(t))
+		h.store = whole
+		if err == nil {
+			if writes < 4 {
+				t.Errorf("%d writes were enough for a push", writes)
+			}
+			continue
+		}
+		if problem := refusalOf(t, err); problem.Status != http.StatusServiceUnavailable || problem.Hint == "" {
+			t.Errorf("after %d writes: %+v", writes, problem)
+		}
+		if list, err := client.Bundles(context.Background()); err != nil || len(list) != 1 {
+			t.Errorf("after %d writes the catalog shows %+v, %v", writes, list, err)
+		}
+		if pushed := push(t, client, second); pushed.Duplicate || len(pushed.Deltas) != 1 || pushed.Wire == 0 {
+			t.Errorf("after %d writes, pushed again: %+v", writes, pushed)
+		}
+		if file, err := client.BundleFile(context.Background(), bundle.Ref{Name: "shop", Version: "1.1.0"}); err != nil || len(file) == 0 {
+			t.Errorf("after %d writes, pushed again: file %v", writes, err)
+		}
+		h.Close()
+	}
+}
+
+// breaking is a store whose writes fail after so many.
+type breaking struct {
+	Store
+	left int
+}
+
+var errBroken = errors.New("the store broke")
+
+func (b *breaking) spend() error {
+	b.left--
+	if b.left < 0 {
+		return errBroken
+	}
+	return nil
+}
+
+func (b *breaking) PutIf(ctx context.Context, subject string, data []byte, last uint64) (uint64, error) {
+	if b.spend() != nil {
+		return 0, errBroken
+	}
+	return b.Store.PutIf(ctx, subject, data, last)
+}
+
+func (b *breaking) CreateAll(ctx context.Context, messages []stream.Message) error {
+	if b.spend() != nil {
+		return errBroken
+	}
+	return b.Store.CreateAll(ctx, messages)
+}

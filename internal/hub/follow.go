@@ -1,0 +1,221 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// replayed are the streams the view is made of, in the order in which they are folded at start: who is spoken of before what is said (V3),
+// and acknowledgements after the events they are of.
+var replayed = []string{stream.Sites, stream.Catalog, stream.Desired, stream.Events, stream.State, stream.Acks}
+
+// follow builds the view from the bus and keeps it right from then on.
+func (h *Hub) follow(ctx context.Context) error {
+	next := map[string]uint64{}
+	for _, name := range replayed {
+		err := h.store.Each(ctx, name, "", 1, func(m stream.Message) error {
+			h.fold(m)
+			next[name] = m.Sequence + 1
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	following, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	h.acks = newAcknowledger(h)
+	running.Go(func() { h.acks.run(following) })
+	for _, site := range h.view.ids() {
+		h.acks.owe(site)
+	}
+	for _, name := range replayed {
+		running.Go(func() {
+			err := h.store.Follow(following, name, max(next[name], 1), func(m stream.Message) error {
+				h.fold(m)
+				return nil
+			})
+			if following.Err() == nil {
+				h.fail(fmt.Errorf("store: %w", err))
+			}
+		})
+	}
+	deaf, err := h.signals.OnHello(func(site bundle.SiteID, data []byte) {
+		h.fold(stream.Message{Subject: fleetsync.HelloSubject(site), Data: data, Time: h.cfg.Now()})
+	})
+	h.closers = append(h.closers, func() {
+		if deaf != nil {
+			deaf()
+		}
+		stop()
+		running.Wait()
+	})
+	return err
+}
+
+// fail ends Wait with the first failure.
+func (h *Hub) fail(err error) {
+	select {
+	case h.failed <- err:
+	default:
+	}
+}
+
+// fold takes a message into the view. What is refused is logged here and stays in the site's alarms.
+func (h *Hub) fold(m stream.Message) {
+	h.mu.Lock()
+	folded, err := h.view.Fold(m)
+	if site, isEvent := eventSite(m.Subject); isEvent {
+		h.lastEvent = max(h.lastEvent, m.Sequence)
+		if folded != nil && h.acks != nil {
+			h.acks.owe(site)
+		}
+	}
+	h.mu.Unlock()
+	if err != nil {
+		h.log.Warn("message refused", zap.String("subject", m.Subject), zap.Error(err))
+	}
+	if folded != nil && folded.Missing.From != 0 {
+		h.log.Warn("events are missing", zap.String("subject", m.Subject), zap.Uint64("from", folded.Missing.From), zap.Uint64("to", folded.Missing.To))
+	}
+}
+
+func eventSite(subject string) (bundle.SiteID, bool) {
+	site, err := stream.SiteOf(subject)
+	return site, err == nil && subject == fleetsync.EventSubject(site)
+}
+
+// acknowledger tells sites which of their events are safe. It folds what is owed to a site into one message, and a failure into a later try.
+type acknowledger struct {
+	hub  *Hub
+	wake chan struct{}
+
+	mu   sync.Mutex
+	owed map[bundle.SiteID]bool
+	told map[bundle.SiteID]fleetsync.Ack
+}
+
+func newAcknowledger(h *Hub) *acknowledger {
+	return &acknowledger{hub: h, wake: make(chan struct{}, 1), owed: map[bundle.SiteID]bool{}, told: map[bundle.SiteID]fleetsync.Ack{}}
+}
+
+func (a *acknowledger) owe(site bundle.SiteID) {
+	a.mu.Lock()
+	a.owed[site] = true
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ackPause is the rest after the bus refused an acknowledgement.
+const ackPause = time.Second
+
+func (a *acknowledger) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		owed := a.owed
+		a.owed = map[bundle.SiteID]bool{}
+		a.mu.Unlock()
+		for site := range owed {
+			err := a.tell(ctx, site)
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			a.hub.log.Warn("acknowledgement not stored: will try again", zap.String("site", string(site)), zap.Error(err))
+			a.owe(site)
+			select {
+			case <-time.After(ackPause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// tell publishes the site's acknowledgement and pokes it. One that says nothing new is only poked: the site sent again what it was told of,
+// so it has not looked.
+func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
+	a.hub.mu.Lock()
+	ack, ok := a.hub.view.Ack(site)
+	a.hub.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if told, before := a.told[site]; !before || told != ack {
+		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signer.private)
+		if err != nil {
+			return err
+		}
+		if _, err := a.hub.store.Put(ctx, fleetsync.AckSubject(site), sealed); err != nil {
+			return err
+		}
+		a.told[site] = ack
+	}
+	a.hub.poke(site)
+	return nil
+}
+
+// Events gives the newest events, of one site or of all where site is empty, that were received at or after since: at most limit, oldest first.
+// It reads the stream backwards in growing windows, because a stream may hold months.
+func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, limit int) ([]api.SiteEvent, error) {
+	filter := ""
+	if site != "" {
+		filter = fleetsync.EventSubject(site)
+	}
+	h.mu.Lock()
+	last := h.lastEvent
+	h.mu.Unlock()
+	for window := uint64(4 * limit); ; window *= 16 {
+		from := uint64(1)
+		if last > window {
+			from = last - window + 1
+		}
+		events, complete, err := h.eventsFrom(ctx, filter, from, since, limit)
+		if err != nil {
+			return nil, fmt.Errorf("events: %w", err)
+		}
+		if complete || from == 1 || len(events) >= limit {
+			return events, nil
+		}
+	}
+}
+
+// eventsFrom gives the newest events of a window; complete says that older windows hold nothing that was received since.
+func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since time.Time, limit int) (events []api.SiteEvent, complete bool, err error) {
+	line := newTimeline(limit)
+	err = h.store.Each(ctx, stream.Events, filter, from, func(m stream.Message) error {
+		if m.Time.Before(since) {
+			complete = true
+			return nil
+		}
+		site, isEvent := eventSite(m.Subject)
+		if !isEvent {
+			return nil
+		}
+		h.mu.Lock()
+		record, known := h.view.Record(site)
+		h.mu.Unlock()
+		var batch fleetsync.EventBatch
+		if !known || fleetsync.Open(fleetsync.TypeEvents, m.Data, record.Key, &batch) != nil || batch.Site != site {
+			return nil // refused when it was folded, and in the site's alarms
+		}
+		_ = line.add(batch, m.Time) // as above
+		return nil
+	})
+	return line.newest(), complete, err
+}

@@ -1,0 +1,332 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// The times a client gets. Reading is long enough for the largest bundle over a slow line.
+const (
+	readHeaderTime = 10 * time.Second
+	readTime       = 15 * time.Minute
+	writeTime      = 15 * time.Minute
+	idleTime       = 2 * time.Minute
+	maxHeader      = 64 << 10 // bytes
+)
+
+// newServer is the HTTP server of the API.
+func (h *Hub) newServer() *http.Server {
+	return &http.Server{
+		Handler: h.logged(h.admitted(h.routes())), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+	}
+}
+
+func (h *Hub) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/version", answer(h.getVersion))
+	mux.HandleFunc("POST /v1/bundles", answer(h.postBundle))
+	mux.HandleFunc("GET /v1/bundles", answer(h.getBundles))
+	mux.HandleFunc("GET /v1/bundles/{name}/{version}", answer(h.getBundle))
+	mux.HandleFunc("GET /v1/bundles/{name}/{version}/file", h.getBundleFile)
+	mux.HandleFunc("POST /v1/sites", answer(h.postSite))
+	mux.HandleFunc("GET /v1/sites", answer(h.getSites))
+	mux.HandleFunc("GET /v1/sites/{site}", answer(h.getSite))
+	mux.HandleFunc("POST /v1/assignments", answer(h.postAssignment))
+	mux.HandleFunc("POST /v1/unassignments", answer(h.postUnassignment))
+	mux.HandleFunc("GET /v1/drift", answer(h.getDrift))
+	mux.HandleFunc("GET /v1/events", answer(h.getEvents))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler, pattern := mux.Handler(r)
+		if pattern == "" {
+			// ServeMux answers in plain text; it is asked only for the status, 404 or 405.
+			probe := &statusOnly{header: http.Header{}}
+			handler.ServeHTTP(probe, r)
+			if allow := probe.header.Get("Allow"); allow != "" {
+				w.Header().Set("Allow", allow)
+			}
+			status := max(probe.status, http.StatusNotFound)
+			writeProblem(w, api.Problem{Status: status, Title: fmt.Sprintf("%s %.200q is not part of this API", r.Method, r.URL.Path), Reason: "NoSuchEndpoint"})
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// statusOnly keeps the status of an answer and nothing else.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (s *statusOnly) WriteHeader(status int)      { s.status = status }
+
+// admitted lets in who has the admin token.
+func (h *Hub) admitted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !isBearer || !h.doorkeeper.admits(token) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
+			writeProblem(w, api.Problem{
+				Status: http.StatusUnauthorized, Title: "not admitted", Detail: "the request has no token that this hub knows", Reason: "Unauthorized",
+				Hint: "the admin's token is in " + ContextFileName + " in the hub's data directory",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// logged writes one line a request at debug. Headers, which hold the token, and bodies are left out.
+func (h *Hub) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorder, r)
+		h.log.Debug("request", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", recorder.status), zap.Duration("took", time.Since(begun)))
+	})
+}
+
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusRecorder) WriteHeader(status int) {
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController and MaxBytesReader reach the connection.
+func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// answer makes a handler of a function that gives a value or an error.
+func answer[T any](endpoint func(w http.ResponseWriter, r *http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		value, err := endpoint(w, r)
+		if err != nil {
+			writeProblem(w, problemOf(err))
+			return
+		}
+		writeJSON(w, http.StatusOK, "application/json", value)
+	}
+}
+
+func writeProblem(w http.ResponseWriter, problem api.Problem) {
+	writeJSON(w, problem.Status, api.ProblemType, problem)
+}
+
+func writeJSON(w http.ResponseWriter, status int, kind string, value any) {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, "the answer cannot be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// The client is gone if this fails; there is nobody left to tell.
+	_, _ = w.Write(append(raw, '\n'))
+}
+
+// readBody reads a body of at most limit bytes; a larger one is refused as soon as that is known.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	tooLarge := refuse(http.StatusRequestEntityTooLarge, "TooLarge", "the request is too large", fmt.Sprintf("at most %d bytes", limit), "")
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return nil, tooLarge
+	case err != nil:
+		return nil, malformed("the request cannot be read", err)
+	}
+	return body, nil
+}
+
+// decodeRequest reads a JSON body strictly.
+func decodeRequest[T any](w http.ResponseWriter, r *http.Request) (request T, err error) {
+	body, err := readBody(w, r, api.MaxRequest)
+	if err != nil {
+		return request, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&request); err != nil {
+		return request, malformed("the request is not what this endpoint takes", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return request, malformed("the request is not what this endpoint takes", errors.New("bytes after the JSON value"))
+	}
+	return request, nil
+}
+
+func (h *Hub) getVersion(http.ResponseWriter, *http.Request) (api.Version, error) {
+	return api.Version{Version: buildinfo.Version(), Fleet: h.cfg.Trust.Fleet}, nil
+}
+
+func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, error) {
+	file, err := readBody(w, r, api.MaxFile)
+	if err != nil {
+		return api.Bundle{}, err
+	}
+	// A client that goes away does not leave a push half done.
+	return h.Push(context.WithoutCancel(r.Context()), file)
+}
+
+func (h *Hub) getBundles(http.ResponseWriter, *http.Request) ([]api.Bundle, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view.Bundles(h.cfg.Now()), nil
+}
+
+func refOf(r *http.Request) (bundle.Ref, error) {
+	ref, err := bundle.ParseRef(r.PathValue("name") + "@" + r.PathValue("version"))
+	if err != nil {
+		return ref, malformed("not a bundle", err)
+	}
+	return ref, nil
+}
+
+func (h *Hub) getBundle(_ http.ResponseWriter, r *http.Request) (api.Bundle, error) {
+	ref, err := refOf(r)
+	if err != nil {
+		return api.Bundle{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b, known := h.view.Bundle(h.cfg.Now(), ref)
+	if !known {
+		return b, unknownBundle(ref)
+	}
+	return b, nil
+}
+
+func (h *Hub) getBundleFile(w http.ResponseWriter, r *http.Request) {
+	ref, err := refOf(r)
+	if err == nil {
+		var file []byte
+		if file, err = h.BundleFile(r.Context(), ref); err == nil {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			w.Header().Set("Content-Length", strconv.Itoa(len(file)))
+			_, _ = w.Write(file)
+			return
+		}
+	}
+	writeProblem(w, problemOf(err))
+}
+
+func (h *Hub) postSite(w http.ResponseWriter, r *http.Request) (api.SiteGrant, error) {
+	request, err := decodeRequest[api.SiteRequest](w, r)
+	if err != nil {
+		return api.SiteGrant{}, err
+	}
+	return h.AddSite(r.Context(), request)
+}
+
+func (h *Hub) getSites(_ http.ResponseWriter, r *http.Request) ([]api.Site, error) {
+	selector, err := bundle.ParseSelector(r.URL.Query().Get("labels"))
+	if err != nil {
+		return nil, malformed("not a label selector", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view.Sites(h.cfg.Now(), selector), nil
+}
+
+func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) {
+	id, err := bundle.ParseSiteID(r.PathValue("site"))
+	if err != nil {
+		return api.Site{}, malformed("not a site's name", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	site, known := h.view.Site(h.cfg.Now(), id)
+	if !known {
+		return site, unknownSite(id)
+	}
+	return site, nil
+}
+
+func (h *Hub) postAssignment(w http.ResponseWriter, r *http.Request) ([]api.AssignResult, error) {
+	request, err := decodeRequest[api.AssignRequest](w, r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Assign(r.Context(), request)
+}
+
+func (h *Hub) postUnassignment(w http.ResponseWriter, r *http.Request) ([]api.AssignResult, error) {
+	request, err := decodeRequest[api.UnassignRequest](w, r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Unassign(r.Context(), request)
+}
+
+// siteAsked is the site of the query, or empty for all. A site that is not known is refused.
+func (h *Hub) siteAsked(r *http.Request) (bundle.SiteID, error) {
+	text := r.URL.Query().Get("site")
+	if text == "" {
+		return "", nil
+	}
+	id, err := bundle.ParseSiteID(text)
+	if err != nil {
+		return "", malformed("not a site's name", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.view.Record(id); !known {
+		return "", unknownSite(id)
+	}
+	return id, nil
+}
+
+func (h *Hub) getDrift(_ http.ResponseWriter, r *http.Request) ([]api.SiteDrift, error) {
+	site, err := h.siteAsked(r)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view.Drift(h.cfg.Now(), site), nil
+}
+
+func (h *Hub) getEvents(_ http.ResponseWriter, r *http.Request) ([]api.SiteEvent, error) {
+	site, err := h.siteAsked(r)
+	if err != nil {
+		return nil, err
+	}
+	query, since, limit := r.URL.Query(), time.Time{}, defaultEvents
+	if text := query.Get("since"); text != "" {
+		if since, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return nil, malformed("since is not a time", fmt.Errorf("%.80q: want RFC 3339, for example 2026-11-21T12:00:00Z", text))
+		}
+	}
+	if text := query.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxEvents {
+			return nil, malformed("limit is not a number of events", fmt.Errorf("%.80q: want 1 to %d", text, maxEvents))
+		}
+	}
+	return h.Events(r.Context(), site, since, limit)
+}

@@ -1,0 +1,291 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+// Store is what the hub needs of the bus to remember. Sequences are of the stream; errors are those of package stream and fleetsync.
+type Store interface {
+	// Put stores the newest message of a subject and returns once it is on the disk.
+	Put(ctx context.Context, subject string, data []byte) (sequence uint64, err error)
+	// PutIf does so if the subject's newest message has the sequence last, 0 for none; otherwise stream.ErrConflict.
+	PutIf(ctx context.Context, subject string, data []byte, last uint64) (sequence uint64, err error)
+	// CreateAll stores the first messages of many subjects; stream.ErrExists says that one of them was not empty.
+	CreateAll(ctx context.Context, messages []stream.Message) error
+	// Get gives the newest message of a subject, or fleetsync.ErrNotFound.
+	Get(ctx context.Context, subject string) (stream.Message, error)
+	// Each calls f with the messages of a stream that match filter ("" is all), from a sequence on, up to the newest.
+	Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error
+	// Follow calls f with the messages of a stream from a sequence on, for ever.
+	Follow(ctx context.Context, name string, from uint64, f func(stream.Message) error) error
+}
+
+// Signals is what the hub needs of the bus to talk with connected sites. Nothing of it is stored.
+type Signals interface {
+	Poke(site bundle.SiteID) error
+	OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err error)
+}
+
+// Config is how to run a hub.
+type Config struct {
+	DataDir    string
+	ListenNATS string // host:port of the embedded bus; port 0 is any free one
+	ListenAPI  string // host:port
+	// Hosts are the names and addresses by which sites and operators reach the hub; the first stands in the admin's context file.
+	Hosts      []string
+	External   *External // nil: the bus is embedded
+	Trust      *verify.Trust
+	Signatures verify.Signatures
+	HeartBeat  time.Duration    // how often sites say hello; 0 is a minute
+	Now        func() time.Time // nil is the wall clock
+	Log        *zap.Logger      // nil is silent
+}
+
+// External is a bus that somebody else runs.
+type External struct {
+	URL         string           // NATS URLs, joined by commas
+	Keys        *bus.Keys        // nil: those of the data directory
+	Credentials *bus.Credentials // nil: made of the keys
+	CA          []byte           // PEM of the servers' CA; nil is the system's for the hub, and none for the sites
+}
+
+// Hub is a running hub. Its methods may be called concurrently.
+type Hub struct {
+	cfg       Config
+	log       *zap.Logger
+	trust     []byte // as sites get it
+	signer    signer
+	keys      bus.Keys
+	authority *authority
+	doorkeeper
+	store   Store
+	signals Signals
+	servers []string // NATS URLs for sites
+	url     string   // of the API
+	pushing *semaphore.Weighted
+	acks    *acknowledger
+
+	mu        sync.Mutex // guards what is below
+	view      *View
+	lastEvent uint64 // sequence of the last message of EVENTS that was folded
+
+	http    *http.Server
+	failed  chan error
+	closers []func() // called in reverse order
+	close   sync.Once
+}
+
+// Open starts a hub and returns when it serves. Its errors say which port, file or store, and why; those with a Hint method say what to do.
+func Open(ctx context.Context, cfg Config) (*Hub, error) {
+	h := &Hub{cfg: cfg, pushing: semaphore.NewWeighted(1), failed: make(chan error, 1)}
+	if err := h.configure(); err != nil {
+		return nil, err
+	}
+	if err := h.open(ctx); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Hub) configure() (err error) {
+	cfg := &h.cfg
+	if cfg.Trust == nil {
+		return hinted{errors.New("trust: none is given, so nothing could be believed"), "holdfast init makes a trust document; give it with --trust FILE"}
+	}
+	if h.trust, err = verify.EncodeTrust(cfg.Trust); err != nil {
+		return err
+	}
+	if cfg.Signatures == nil {
+		return errors.New("trust: there is no verifier")
+	}
+	if cfg.HeartBeat == 0 {
+		cfg.HeartBeat = time.Minute
+	}
+	if cfg.HeartBeat < time.Second {
+		return fmt.Errorf("heartbeat %s: want a second or more", cfg.HeartBeat)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	h.log = cfg.Log
+	return nil
+}
+
+// open brings everything up in the order in which it is needed; Close takes down what came up.
+func (h *Hub) open(ctx context.Context) error {
+	ring, err := openKeyring(h.cfg.DataDir)
+	if err != nil {
+		return hinted{err, "choose another directory with --data, or give this one to the hub's user"}
+	}
+	if h.signer, err = ring.signer(); err != nil {
+		return err
+	}
+	if external := h.cfg.External; external != nil && external.Keys != nil {
+		h.keys = *external.Keys
+	} else if h.keys, err = ring.busKeys(); err != nil {
+		return err
+	}
+	if h.authority, err = openAuthority(ring, certificateNames(h.cfg.Hosts), h.cfg.Now); err != nil {
+		return err
+	}
+	listener, err := listenAPI(h.cfg.ListenAPI)
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, func() { listener.Close() })
+	h.view = NewView(h.signer.public, h.cfg.HeartBeat)
+	if err := h.openBus(ctx); err != nil {
+		return err
+	}
+	if err := h.follow(ctx); err != nil {
+		return err
+	}
+	h.url = "https://" + net.JoinHostPort(publicHosts(h.cfg.Hosts)[0], portOf(listener.Addr()))
+	keeper, written, err := ring.doorkeeper(h.cfg.DataDir, h.url, string(h.authority.caPEM))
+	if err != nil {
+		return err
+	}
+	if h.doorkeeper = keeper; written {
+		h.log.Info("first start: the admin's context is written", zap.String("file", h.ContextFile()))
+	}
+	h.serve(listener)
+	return nil
+}
+
+// openBus starts the embedded bus, or connects to the external one.
+func (h *Hub) openBus(ctx context.Context) error {
+	var client *bus.Hub
+	var err error
+	if h.cfg.External != nil {
+		client, err = h.connectBus(ctx)
+	} else {
+		client, err = h.startBus(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, client.Close)
+	if err := client.EnsureStreams(ctx, bus.StreamOptions{}); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	h.store, h.signals = client, client
+	return nil
+}
+
+func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
+	server, err := bus.StartServer(bus.ServerOptions{
+		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, TLS: h.authority.tls(), Keys: h.keys, Log: h.log.Named("nats"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.closers = append(h.closers, server.Close)
+	_, port, err := net.SplitHostPort(server.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("bus: address %s: %w", server.Addr(), err)
+	}
+	for _, host := range publicHosts(h.cfg.Hosts) {
+		h.servers = append(h.servers, "tls://"+net.JoinHostPort(host, port))
+	}
+	return server.Hub(ctx, h.log.Named("bus"))
+}
+
+// publicHosts are the hosts that sites and operators are told. Without any the hub is for this machine alone.
+func publicHosts(hosts []string) []string {
+	if len(hosts) == 0 {
+		return []string{"127.0.0.1"}
+	}
+	return hosts
+}
+
+// certificateNames are the hosts and this machine's own names.
+func certificateNames(hosts []string) []string {
+	names := append([]string{"localhost", "127.0.0.1", "::1"}, hosts...)
+	if name, err := os.Hostname(); err == nil && name != "" {
+		names = append(names, name)
+	}
+	return names
+}
+
+// serve answers requests from now on.
+func (h *Hub) serve(listener net.Listener) {
+	h.http = h.newServer()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := h.http.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			h.fail(fmt.Errorf("api: %w", err))
+		}
+	}()
+	h.closers = append(h.closers, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		if err := h.http.Shutdown(ctx); err != nil {
+			h.log.Warn("requests were cut off", zap.Error(err))
+			h.http.Close()
+		}
+		<-ended
+	})
+}
+
+// shutdownTime is what requests under way get to finish.
+const shutdownTime = 10 * time.Second
+
+// URL is where the API is.
+func (h *Hub) URL() string { return h.url }
+
+// Servers are the NATS URLs that sites are given.
+func (h *Hub) Servers() []string { return h.servers }
+
+// ContextFile is the path of the admin's context file.
+func (h *Hub) ContextFile() string { return filepath.Join(h.cfg.DataDir, ContextFileName) }
+
+// Wait blocks until the context ends, which is no error, or the hub can serve no longer.
+func (h *Hub) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-h.failed:
+		return err
+	}
+}
+
+// Close lets requests finish and stops everything. What was promised to sites or operators is on the disk already.
+func (h *Hub) Close() {
+	h.close.Do(func() {
+		for i := len(h.closers) - 1; i >= 0; i-- {
+			h.closers[i]()
+		}
+	})
+}
+
+// hinted is an error that knows what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+// Hint says what to do.
+func (h hinted) Hint() string { return h.hint }
+
+func (h hinted) Unwrap() error { return h.error }

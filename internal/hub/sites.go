@@ -1,0 +1,200 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// maxLabels is the most labels of one site.
+const maxLabels = 64
+
+// AddSite makes a site known and gives it the right to connect.
+func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGrant, error) {
+	record, err := h.newRecord(request)
+	if err != nil {
+		return api.SiteGrant{}, err
+	}
+	token, err := h.keys.SiteUser(record.Site, record.PublicKey)
+	if err != nil {
+		return api.SiteGrant{}, err
+	}
+	raw, err := json.Marshal(record)
+	if err != nil {
+		return api.SiteGrant{}, fmt.Errorf("site %s: encode: %w", record.Site, err)
+	}
+	subject := SiteSubject(record.Site)
+	switch _, err := h.store.PutIf(ctx, subject, raw, 0); {
+	case errors.Is(err, stream.ErrConflict):
+		return api.SiteGrant{}, siteExists(record.Site)
+	case err != nil:
+		return api.SiteGrant{}, fmt.Errorf("site %s: %w", record.Site, err)
+	}
+	h.fold(stream.Message{Subject: subject, Data: raw, Time: record.Added})
+	return api.SiteGrant{
+		Site: record.Site, Servers: h.servers, CA: string(h.authority.caPEM), JWT: token, HubKey: h.signer.name,
+		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: h.trust,
+	}, nil
+}
+
+func siteExists(site bundle.SiteID) error {
+	return refuse(http.StatusConflict, "SiteExists", fmt.Sprintf("site %s exists", site), "", "choose another name; a site's file is given out once, when it is added")
+}
+
+func (h *Hub) newRecord(request api.SiteRequest) (SiteRecord, error) {
+	site, err := bundle.ParseSiteID(string(request.ID))
+	if err != nil {
+		return SiteRecord{}, malformed("not a site's name", err)
+	}
+	if len(request.Labels) > maxLabels {
+		return SiteRecord{}, refuse(http.StatusBadRequest, "Malformed", fmt.Sprintf("site %s: %d labels are more than the %d it may have", site, len(request.Labels), maxLabels), "", "")
+	}
+	for key, value := range request.Labels {
+		if err := bundle.CheckLabel(key, value); err != nil {
+			return SiteRecord{}, malformed(fmt.Sprintf("site %s: not a label", site), err)
+		}
+	}
+	key, err := siteKey(request.PublicKey)
+	if err != nil {
+		return SiteRecord{}, malformed(fmt.Sprintf("site %s: not a public key", site), err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.view.Record(site); known {
+		return SiteRecord{}, siteExists(site)
+	}
+	// Two sites with one key could sign for each other.
+	if other, used := h.view.HolderOf(key); used || key.Equal(h.signer.public) {
+		return SiteRecord{}, refuse(http.StatusConflict, "KeyInUse", fmt.Sprintf("site %s: its public key is in use", site), string(other), "make a new key for each site")
+	}
+	return SiteRecord{Site: site, Labels: request.Labels, PublicKey: request.PublicKey, Key: key, Added: h.cfg.Now().UTC().Truncate(time.Millisecond)}, nil
+}
+
+// Assign puts a bundle into the assignments of sites. The error is about the request as a whole; each site has its own outcome.
+func (h *Hub) Assign(ctx context.Context, request api.AssignRequest) ([]api.AssignResult, error) {
+	if err := checkSites(request.Sites); err != nil {
+		return nil, err
+	}
+	ref, err := bundle.ParseRef(request.Bundle.String())
+	if err != nil {
+		return nil, malformed("not a bundle", err)
+	}
+	h.mu.Lock()
+	entry, known := h.view.Entry(ref)
+	h.mu.Unlock()
+	if !known {
+		return nil, unknownBundle(ref)
+	}
+	_, signed, err := h.offer(ctx, entry.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", ref, err)
+	}
+	wanted := fleetsync.AssignedBundle{Name: ref.Name, Version: ref.Version, Digest: entry.Digest, Values: request.Values, Drift: request.Drift}
+	return h.reassign(ctx, request.Sites, func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
+		return withBundle(current, site, signed.Manifest(), wanted, h.cfg.Now())
+	}), nil
+}
+
+// Unassign takes a bundle out of the assignments of sites.
+func (h *Hub) Unassign(ctx context.Context, request api.UnassignRequest) ([]api.AssignResult, error) {
+	if err := checkSites(request.Sites); err != nil {
+		return nil, err
+	}
+	name, err := bundle.ParseName(string(request.Name))
+	if err != nil {
+		return nil, malformed("not a bundle's name", err)
+	}
+	return h.reassign(ctx, request.Sites, func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
+		return withoutBundle(current, site, name, h.cfg.Now())
+	}), nil
+}
+
+// change decides a site's next assignment; changed is false where the current one stays.
+type change func(current fleetsync.Assignment, site SiteRecord) (next fleetsync.Assignment, changed bool, err error)
+
+func (h *Hub) reassign(ctx context.Context, sites []bundle.SiteID, decide change) []api.AssignResult {
+	results := make([]api.AssignResult, len(sites))
+	for i, site := range sites {
+		sequence, changed, err := h.reassignSite(ctx, site, decide)
+		results[i] = api.AssignResult{Site: site, Sequence: sequence, Changed: changed}
+		if err != nil {
+			problem := problemOf(err)
+			results[i] = api.AssignResult{Site: site, Error: &problem}
+		}
+	}
+	return results
+}
+
+// assignTries is how often an assignment is decided again because somebody else changed it in between.
+const assignTries = 8
+
+func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change) (sequence uint64, changed bool, err error) {
+	h.mu.Lock()
+	site, known := h.view.Record(id)
+	h.mu.Unlock()
+	if !known {
+		return 0, false, unknownSite(id)
+	}
+	for range assignTries {
+		current, revision, err := h.assignment(ctx, id)
+		if err != nil {
+			return 0, false, err
+		}
+		next, changed, err := decide(current, site)
+		if err != nil || !changed {
+			return current.Sequence, false, err
+		}
+		sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, next, h.signer.private)
+		if err != nil {
+			return 0, false, fmt.Errorf("site %s: %w", id, err)
+		}
+		// Commit point: from here on the site may see it, whether or not anybody pokes it.
+		subject := fleetsync.DesiredSubject(id)
+		switch _, err := h.store.PutIf(ctx, subject, sealed, revision); {
+		case errors.Is(err, stream.ErrConflict):
+			continue
+		case err != nil:
+			return 0, false, fmt.Errorf("site %s: assignment: %w", id, err)
+		}
+		h.fold(stream.Message{Subject: subject, Data: sealed, Time: h.cfg.Now()})
+		h.poke(id)
+		return next.Sequence, true, nil
+	}
+	return 0, false, fmt.Errorf("site %s: assignment: %w %d times", id, stream.ErrConflict, assignTries)
+}
+
+// assignment reads the site's assignment back from the bus, which holds the truth, and its revision there.
+func (h *Hub) assignment(ctx context.Context, id bundle.SiteID) (fleetsync.Assignment, uint64, error) {
+	message, err := h.store.Get(ctx, fleetsync.DesiredSubject(id))
+	if errors.Is(err, fleetsync.ErrNotFound) {
+		return fleetsync.Assignment{Site: id}, 0, nil
+	}
+	if err != nil {
+		return fleetsync.Assignment{}, 0, fmt.Errorf("site %s: assignment: %w", id, err)
+	}
+	var current fleetsync.Assignment
+	if err := fleetsync.Open(fleetsync.TypeAssignment, message.Data, h.signer.public, &current); err != nil {
+		return current, 0, fmt.Errorf("site %s: the assignment on the bus is not this hub's: %w", id, err)
+	}
+	if current.Site != id {
+		return current, 0, fmt.Errorf("site %s: the assignment on the bus is for site %s", id, current.Site)
+	}
+	return current, message.Sequence, nil
+}
+
+// poke tells a connected site to look; one that is away looks when it comes back.
+func (h *Hub) poke(id bundle.SiteID) {
+	if err := h.signals.Poke(id); err != nil {
+		h.log.Debug("poke", zap.String("site", string(id)), zap.Error(err))
+	}
+}
