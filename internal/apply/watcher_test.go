@@ -1,0 +1,308 @@
+package apply_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/internal/apply/clustertest"
+	"github.com/holdfast-fleet/holdfast/internal/apply/memcluster"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// lookout is a Watcher that runs, and what it said.
+type lookout struct {
+	*apply.Watcher
+	mu      sync.Mutex
+	said    []string
+	health  []apply.HealthSeen
+	correct bool
+	stop    func()
+}
+
+func watch(t *testing.T, executor *apply.Executor, correct bool, track ...func(*apply.Watcher)) *lookout {
+	t.Helper()
+	l := &lookout{correct: correct}
+	l.Watcher = apply.NewWatcher(executor, l.hear)
+	for _, tr := range track {
+		tr(l.Watcher)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(ctx) }()
+	l.stop = func() { cancel(); <-done }
+	t.Cleanup(l.stop)
+	return l
+}
+
+func (l *lookout) hear(e apply.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e := e.(type) {
+	case apply.DriftSeen:
+		what := "changed"
+		if e.Drift.Deleted {
+			what = "deleted"
+		}
+		if e.Gone {
+			what = "gone"
+		}
+		l.said = append(l.said, fmt.Sprint(what, " ", e.Drift.Object, " ", e.Drift.Paths, " ", e.Drift.Managers))
+		if l.correct && !e.Gone {
+			l.Correct(e.Bundle, e.Drift.Object)
+		}
+	case apply.Corrected:
+		l.said = append(l.said, fmt.Sprint("corrected ", e.Drift.Object, " ", e.Err))
+	case apply.HealthSeen:
+		l.health = append(l.health, e)
+	}
+}
+
+func (l *lookout) heard(t *testing.T, want ...string) {
+	t.Helper()
+	clustertest.Eventually(t, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !slices.Equal(l.said, want) {
+			return fmt.Errorf("heard %q, want %q", l.said, want)
+		}
+		return nil
+	})
+}
+
+func (l *lookout) healthy(t *testing.T, want ...string) {
+	t.Helper()
+	clustertest.Eventually(t, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.health) == 0 {
+			return errors.New("no health yet")
+		}
+		var got []string
+		for _, u := range l.health[len(l.health)-1].Unhealthy {
+			got = append(got, fmt.Sprint(u.Object, " ", u.Status))
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("unhealthy %q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
+func (s *site) track(d apply.Desired) func(*apply.Watcher) {
+	return func(w *apply.Watcher) { w.Track(d, s.inventory) }
+}
+
+// synced waits until the watches know everything.
+func (l *lookout) synced(t *testing.T, kinds int) {
+	t.Helper()
+	clustertest.Eventually(t, func() error {
+		if f := l.Facts(); len(f.Known) != kinds {
+			return fmt.Errorf("%d kinds are known, want %d", len(f.Known), kinds)
+		}
+		return nil
+	})
+}
+
+func TestDriftIsCorrected(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1"), configMap("default", "b", "1")})
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "by hand")
+	l.heard(t, "changed ConfigMap/default/a [/data/k] [kubectl-edit]", "corrected ConfigMap/default/a <nil>")
+	s.cluster.Remove(bundle.ObjectID{Kind: "ConfigMap", Namespace: "default", Name: "b"})
+	l.heard(t, "changed ConfigMap/default/a [/data/k] [kubectl-edit]", "corrected ConfigMap/default/a <nil>",
+		"deleted ConfigMap/default/b [] []", "corrected ConfigMap/default/b <nil>")
+	s.has("ConfigMap/default/a", "ConfigMap/default/b")
+	if v := s.cluster.Body(bundle.ObjectID{Kind: "ConfigMap", Namespace: "default", Name: "a"})["data"]; fmt.Sprint(v) != "map[k:1]" {
+		t.Errorf("data %v", v)
+	}
+	inv, _ := l.Inventory("shop")
+	if inv.Items[1].UID == s.inventory.Items[1].UID {
+		t.Error("the inventory does not know the new object")
+	}
+}
+
+func TestDriftWhileNobodyWatchedIsFoundAtTheStart(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1"), configMap("default", "b", "1"), configMap("default", "c", "1")})
+	s.must(d)
+	s.cluster.Remove(bundle.ObjectID{Kind: "ConfigMap", Namespace: "default", Name: "a"})
+	edit(t, s.cluster, "default", "b", "kubectl-edit", "by hand")
+	l := watch(t, s.executor, true, s.track(d))
+	clustertest.Eventually(t, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.said) != 4 {
+			return fmt.Errorf("heard %q", l.said)
+		}
+		return nil
+	})
+}
+
+func TestReportedDriftStaysAndGoes(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1")})
+	s.must(d)
+	l := watch(t, s.executor, false, s.track(d))
+	l.synced(t, 1)
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "by hand")
+	l.heard(t, "changed ConfigMap/default/a [/data/k] [kubectl-edit]")
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "1")
+	l.heard(t, "changed ConfigMap/default/a [/data/k] [kubectl-edit]", "gone ConfigMap/default/a [/data/k] [kubectl-edit]")
+}
+
+func TestUnlabelledObjectIsDrift(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1")})
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	err := s.cluster.Edit(bundle.ObjectID{Kind: "ConfigMap", Namespace: "default", Name: "a"}, "kubectl-label", func(body map[string]any) {
+		delete(body["metadata"].(map[string]any), "labels")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.heard(t, "changed ConfigMap/default/a [/metadata/labels/holdfast.dev~1bundle] []", "corrected ConfigMap/default/a <nil>")
+}
+
+func TestSteadyStateCostsNothing(t *testing.T) {
+	s := newSite(t)
+	var objects []bundle.Object
+	for i := range 100 {
+		objects = append(objects, configMap("default", fmt.Sprintf("c%03d", i), "1"))
+	}
+	d := desire(t, "shop", objects)
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	l.healthy(t)
+	before := s.cluster.Requests()
+	result, err := s.executor.Apply(t.Context(), apply.Request{Desired: d, Inventory: s.inventory, Facts: l.Facts()})
+	if err != nil || result.Kept != 100 || result.Changed {
+		t.Errorf("%+v, %v", result.Outcomes, err)
+	}
+	objects[50] = configMap("default", "c050", "2")
+	next := desire(t, "shop", objects)
+	l.Hold("shop")
+	if result, err = s.executor.Apply(t.Context(), apply.Request{Desired: next, Inventory: s.inventory, Facts: l.Facts()}); err != nil {
+		t.Fatal(err)
+	}
+	l.Track(next, result.Inventory)
+	edit(t, s.cluster, "default", "c051", "kubectl-edit", "2")
+	l.heard(t, "changed ConfigMap/default/c051 [/data/k] [kubectl-edit]", "corrected ConfigMap/default/c051 <nil>")
+	if n := s.cluster.Requests() - before; n != 4 {
+		t.Errorf("%d requests, want 2 for the change, 2 for the drift", n)
+	}
+}
+
+func TestHealthFollowsTheObjects(t *testing.T) {
+	s := newSite(t)
+	web := object(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"default"},"spec":{"replicas":1}}`)
+	s.cluster.SetVerdict(web.ID, apply.Verdict{Status: apply.StatusInProgress, Message: "0/1"})
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1"), web})
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.healthy(t, "Deployment.apps/default/web InProgress")
+	s.cluster.SetVerdict(web.ID, apply.Verdict{Status: apply.StatusCurrent})
+	l.healthy(t)
+}
+
+func TestF21_CorrectionsThatFailAreTriedAgain(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1")})
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	var mu sync.Mutex
+	refusals := 2
+	s.cluster.Fail(func(c memcluster.Call) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Verb == "apply" && refusals > 0 {
+			refusals--
+			return &apply.ServerError{Class: apply.Passing, Code: 503, Words: "try later"}
+		}
+		return nil
+	})
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "by hand")
+	l.heard(t, "changed ConfigMap/default/a [/data/k] [kubectl-edit]", "corrected ConfigMap/default/a try later",
+		"corrected ConfigMap/default/a try later", "corrected ConfigMap/default/a <nil>")
+}
+
+func TestF21_AFightIsNotAHotLoop(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{configMap("default", "a", "1")})
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	for round := range 12 {
+		edit(t, s.cluster, "default", "a", "rival", fmt.Sprint("round ", round))
+		clustertest.Eventually(t, func() error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			last := ""
+			if n := len(l.said); n > 0 {
+				last = l.said[n-1]
+			}
+			corrections := 0
+			for _, s := range l.said {
+				if strings.HasPrefix(s, "corrected") {
+					corrections++
+				}
+			}
+			if corrections < round+1 {
+				return fmt.Errorf("round %d: %q", round, last)
+			}
+			return nil
+		})
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last := l.said[len(l.said)-1]; !strings.Contains(last, "rival undoes every correction; the next is tried in 2s") {
+		t.Errorf("the twelfth answer: %q", last)
+	}
+}
+
+func TestFightStretchesAndEnds(t *testing.T) {
+	var f apply.Fight
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 10 {
+		if p := f.Pause(now); p != 0 {
+			t.Fatalf("correction %d waits %v", i, p)
+		}
+		f.Corrected(now, []string{"rival"})
+	}
+	var pauses []time.Duration
+	for range 10 {
+		f.Corrected(now, []string{"rival"})
+		p := f.Pause(now)
+		pauses = append(pauses, p)
+		now = now.Add(p)
+	}
+	want := []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300}
+	for i := range want {
+		if pauses[i] != want[i]*time.Second {
+			t.Fatalf("pauses %v, want %v seconds", pauses, want)
+		}
+	}
+	if p := f.Pause(now.Add(11 * time.Minute)); p != 0 {
+		t.Errorf("after peace: %v", p)
+	}
+	for i := range 100 {
+		now = now.Add(20 * time.Minute)
+		if p := f.Pause(now); p != 0 {
+			t.Fatalf("slow correction %d waits %v", i, p)
+		}
+		f.Corrected(now, nil)
+	}
+}
