@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -127,9 +128,10 @@ type cable struct {
 	listener net.Listener
 	target   string
 
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
+	mu     sync.Mutex
+	cut    bool
+	conns  []net.Conn
+	frozen chan struct{} // until it is closed nothing is carried and nothing breaks; nil carries
 }
 
 func newCable(t testing.TB, target string) *cable {
@@ -164,9 +166,41 @@ func (c *cable) carry(near net.Conn) {
 	}
 	c.conns = append(c.conns, near, far)
 	c.mu.Unlock()
-	go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
-	_, _ = io.Copy(near, far)
+	go func() { _, _ = io.Copy(far, &gate{c, near}); _ = far.Close() }()
+	_, _ = io.Copy(near, &gate{c, far})
 	_ = near.Close()
+}
+
+// gate is a reader that stands still while the cable is frozen.
+type gate struct {
+	c *cable
+	r io.Reader
+}
+
+func (g *gate) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	g.c.mu.Lock()
+	frozen := g.c.frozen
+	g.c.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+		return 0, io.ErrUnexpectedEOF // what was in it is lost
+	}
+	return n, err
+}
+
+// freeze keeps the connections there are, and carries nothing on them ever again once thaw was called; new ones work from then on.
+func (c *cable) freeze() (thaw func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frozen := make(chan struct{})
+	c.frozen = frozen
+	return func() {
+		c.mu.Lock()
+		c.frozen = nil
+		c.mu.Unlock()
+		close(frozen)
+	}
 }
 
 // sever breaks what is connected and lets nothing new through.
@@ -204,6 +238,13 @@ func TestBus(t *testing.T) {
 			Mend: func(site bundle.SiteID) { cableOf(site).mend() },
 		}
 	})
+}
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(serverVar); dir != "" {
+		os.Exit(serveForEver(dir))
+	}
+	os.Exit(m.Run())
 }
 
 func TestLogsOfServerAndHub(t *testing.T) {

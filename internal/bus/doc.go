@@ -7,7 +7,7 @@
 //	B2  A site reaches only its own. Two accounts: HUB owns all streams, SITES holds one user a site. SITES imports from HUB, with
 //	    activation tokens, exactly the services a site needs, so that neither the reply subject of a request, which NATS does not check,
 //	    nor anything under $JS.API beside those direct gets leads to another site's data. Each site's user has its own literal subjects
-//	    and its own inbox.
+//	    and its own inbox. Bundles and their content are there for every site of the fleet to read.
 //	B3  A subject of an immutable stream is written once; of the others the newest message stays; events are never dropped to make room.
 //	B4  A link never gives up, never keeps messages in memory for later, and says at once when it knows that an answer will not come:
 //	    without a connection, when the connection breaks, when the server refuses the subject.

@@ -43,6 +43,8 @@ type LinkOptions struct {
 	RetryMin, RetryMax time.Duration
 	// PingInterval is how often a silent connection is tried; two unanswered pings end it. 0 is 2 min.
 	PingInterval time.Duration
+
+	probe time.Duration // 0 is probeTimeout
 }
 
 // Link is a site's fleetsync.Link over NATS.
@@ -99,6 +101,9 @@ func (o LinkOptions) withDefaults() LinkOptions {
 	}
 	if o.PingInterval <= 0 {
 		o.PingInterval = pingInterval
+	}
+	if o.probe <= 0 {
+		o.probe = probeTimeout
 	}
 	return o
 }
@@ -284,7 +289,7 @@ func (l *Link) probe(nc *nats.Conn) {
 	}
 	l.probing = true
 	go func() {
-		err := nc.FlushTimeout(probeTimeout)
+		err := nc.FlushTimeout(l.o.probe)
 		if errors.Is(err, nats.ErrTimeout) {
 			l.o.Log.Info("connection to the hub is silent: connecting again")
 			_ = nc.ForceReconnect()
