@@ -195,7 +195,7 @@ func (s *Server) Addr() string { return s.nats.Addr().String() }
 // URL is where the server listens, as a NATS URL.
 func (s *Server) URL() string { return "tls://" + s.Addr() }
 
-// Connections counts who is connected, the hub itself not included.
+// Connections counts who is connected, the hub itself among them.
 func (s *Server) Connections() int { return s.nats.NumClients() }
 
 // Hub connects the hub to the server without a network.
