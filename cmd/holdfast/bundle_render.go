@@ -78,25 +78,13 @@ func (d *desk) inputsOf(ctx context.Context, m *bundle.Manifest, site string) (i
 	assigned := false
 	for _, a := range known.Assigned {
 		if a.Name == m.Name {
-			in.Values, assigned = settled(a.Values), true
+			in.Values, assigned = a.Values, true
 		}
 	}
 	if !assigned {
 		d.sayf("warning: %s is not assigned to %s: it is rendered with the defaults", m.Name, id)
 	}
 	return in, renderedThere(known, m), nil
-}
-
-// settled turns whole numbers, which encoding/json reads as floats, into integers again.
-func settled(values map[string]any) map[string]any {
-	whole := map[string]any{}
-	for name, v := range values {
-		if f, ok := v.(float64); ok && f == float64(int64(f)) {
-			v = int64(f)
-		}
-		whole[name] = v
-	}
-	return whole
 }
 
 // renderedThere is the digest the site said it rendered of this name and version.

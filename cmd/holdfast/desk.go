@@ -19,16 +19,13 @@ type desk struct {
 	width  int  // columns of stdout; 0 is no limit
 	colour bool // stdout takes colour
 	live   bool // stderr is a terminal: progress may be drawn there
-	asks   bool // stdin and stderr are terminals: questions may be asked
 
 	contextFile string // --context
 }
 
 func newDesk() *desk {
 	d := &desk{in: os.Stdin, out: os.Stdout, talk: os.Stderr, now: time.Now}
-	errTerminal := term.IsTerminal(int(os.Stderr.Fd()))
-	d.live = errTerminal && os.Getenv("TERM") != "dumb"
-	d.asks = errTerminal && term.IsTerminal(int(os.Stdin.Fd()))
+	d.live = term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
 	if out := int(os.Stdout.Fd()); term.IsTerminal(out) {
 		d.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if w, _, err := term.GetSize(out); err == nil {

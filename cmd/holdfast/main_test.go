@@ -13,12 +13,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/holdfast-fleet/holdfast/internal/hub"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // The scripts run the very program: testscript calls main in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"holdfast": main})
+	testscript.Main(m, map[string]func(){"holdfast": main, "until": until})
 }
 
 func TestScripts(t *testing.T) {
@@ -30,6 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata/script",
 		UpdateScripts: *rewrite,
 		Setup: func(e *testscript.Env) error {
+			e.Values[hubKey{}] = new(*hub.Hub)
 			e.Vars = append(e.Vars, "COSIGN_PASSWORD=secret", "EXAMPLES="+examples, "XDG_CONFIG_HOME="+filepath.Join(e.WorkDir, "config"))
 			return nil
 		},
@@ -39,6 +41,9 @@ func TestScripts(t *testing.T) {
 			"mode":       mode,
 			"touch":      touch,
 			"digest":     digest,
+			"hub":        runHub,
+			"report":     report,
+			"forge":      forge,
 		},
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/nats-io/nkeys"
 	"github.com/spf13/cobra"
@@ -42,9 +43,6 @@ alone and never overwritten. Carry it to the site as you would a password.`,
 		if path == "" {
 			path = string(id) + ".site.json"
 		}
-		if err := mustBeFree(path); err != nil {
-			return err
-		}
 		return d.addSite(cmd, id, parsed, path)
 	}
 	return cmd
@@ -80,8 +78,13 @@ func (d *desk) addSite(cmd *cobra.Command, id bundle.SiteID, labels map[string]s
 	if err != nil {
 		return fmt.Errorf("site %s: its seed: %w", id, err)
 	}
+	// The file is made before the hub is asked: a grant is given once, and must have somewhere to go.
+	if err := writeNew(path, nil, 0o600); err != nil {
+		return err
+	}
 	grant, err := hub.AddSite(cmd.Context(), api.SiteRequest{ID: id, Labels: labels, PublicKey: public})
 	if err != nil {
+		os.Remove(path)
 		return err
 	}
 	file := fleetsync.SiteFile{
@@ -92,7 +95,7 @@ func (d *desk) addSite(cmd *cobra.Command, id bundle.SiteID, labels map[string]s
 	if err != nil {
 		return fmt.Errorf("site file: %w", err)
 	}
-	if err := writeNew(path, append(raw, '\n'), 0o600); err != nil {
+	if err := d.writeWhole(path, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
 	d.sayf("site %s added; its secret is in %s", id, path)
