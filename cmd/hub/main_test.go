@@ -1,9 +1,17 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
 )
 
 func TestMain(m *testing.M) {
@@ -11,5 +19,57 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata/script",
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "answers": answers},
+	})
+}
+
+// exits CODE PROGRAM ARGUMENT… runs a program and wants exactly this exit code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var failed *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// answers FILE waits until the hub of a context file does.
+func answers(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	path := ts.MkAbs(args[0])
+	for ctx.Err() == nil {
+		if asked(ctx, path) == nil {
+			return
+		}
+		<-ticker.C
+	}
+	ts.Fatalf("the hub of %s does not answer", args[0])
+}
+
+func asked(ctx context.Context, path string) error {
+	raw, err := readFile("context", path, maxSmallFile)
+	if err != nil {
+		return err
+	}
+	var target api.ContextFile
+	if err := json.Unmarshal(raw, &target); err != nil {
+		return err
+	}
+	client, err := api.NewClient(target)
+	if err != nil {
+		return err
+	}
+	_, err = client.Version(ctx)
+	return err
 }
