@@ -43,7 +43,7 @@ type Corrected struct {
 // HealthSeen is the health of all objects of a bundle, told when it is first known and whenever it changes.
 type HealthSeen struct {
 	Bundle    bundle.Name
-	Rendered  bundle.Digest // Desired.Rendered of what is watched
+	Rendered  bundle.Digest  // Desired.Rendered of what is watched
 	Unhealthy []ObjectHealth // in apply order
 }
 

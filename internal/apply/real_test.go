@@ -1,7 +1,6 @@
 package apply_test
 
 import (
-	"encoding/json"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,11 +28,11 @@ func connect(t testing.TB, c *cluster.Cluster) *kube.Conn {
 
 // object makes an object of any JSON, canonical or not.
 func object(text string) bundle.Object {
-	var v any
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
+	v, err := bundle.DecodeValue([]byte(text), 8<<20)
+	if err != nil {
 		panic(err)
 	}
-	b, err := json.Marshal(v)
+	b, err := bundle.Canonical(v)
 	if err != nil {
 		panic(err)
 	}

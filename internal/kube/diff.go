@@ -17,17 +17,16 @@ import (
 // nor mutating webhooks look like drift. Unlike ResourceManager.Diff, which takes a failed GET for an absent object, its jsondiff reports it.
 func (c *Conn) Diff(ctx context.Context, patch apply.Patch) (apply.Difference, error) {
 	var desired unstructured.Unstructured
-	if err := json.Unmarshal(patch.Body, &desired.Object); err != nil {
+	if err := desired.UnmarshalJSON(patch.Body); err != nil {
 		return apply.Difference{}, fmt.Errorf("%s: body: %w", patch.ObjectID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	diff, err := jsondiff.Unstructured(ctx, c.objects, &desired, jsondiff.FieldOwner(patch.Manager), jsondiff.IgnorePaths(patch.Ignore))
 	if err != nil {
-		err = fromClient(err)
+		err = c.about(patch.Ref, fromClient(err))
 		switch apply.ClassOf(err) {
 		case apply.NoKind, apply.NoNamespace:
-			c.learn(patch.Ref, err)
 			return apply.Difference{Missing: true}, nil
 		}
 		return apply.Difference{}, err
@@ -65,13 +64,14 @@ func (c *Conn) yielding(ctx context.Context, path string, patch apply.Patch) ([]
 		return nil, err
 	}
 	var live unstructured.Unstructured
-	if err := json.Unmarshal(answer, &live.Object); err != nil {
+	if err := live.UnmarshalJSON(answer); err != nil {
 		return nil, fmt.Errorf("%s: the server's answer: %w", patch.ObjectID, err)
 	}
-	var body any
-	if err := json.Unmarshal(patch.Body, &body); err != nil {
+	var desired unstructured.Unstructured
+	if err := desired.UnmarshalJSON(patch.Body); err != nil {
 		return nil, fmt.Errorf("%s: body: %w", patch.ObjectID, err)
 	}
+	var body any = desired.Object
 	for _, pointer := range patch.Ignore {
 		tokens, err := parsePointer(pointer)
 		if err != nil {

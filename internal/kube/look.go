@@ -26,8 +26,7 @@ func (c *Conn) Look(ctx context.Context, ref apply.Ref, view apply.View) (apply.
 	}
 	answer, err := c.do(ctx, request{method: http.MethodGet, path: path, accept: accept})
 	if err != nil {
-		c.learn(ref, err)
-		return apply.Seen{}, err
+		return apply.Seen{}, c.about(ref, err)
 	}
 	seen, err := decodeSeen(ref.ObjectID, answer)
 	if err != nil || view == apply.ViewMetadata {
@@ -38,7 +37,7 @@ func (c *Conn) Look(ctx context.Context, ref apply.Ref, view apply.View) (apply.
 		return seen, err
 	}
 	var u unstructured.Unstructured
-	if err := json.Unmarshal(answer, &u.Object); err != nil {
+	if err := u.UnmarshalJSON(answer); err != nil {
 		return apply.Seen{}, fmt.Errorf("%s: the server's answer: %w", ref.ObjectID, err)
 	}
 	result, err := status.Compute(&u)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -43,8 +44,7 @@ func (c *Conn) Apply(ctx context.Context, patch apply.Patch) (apply.Seen, error)
 	answer, err := c.do(ctx, request{method: http.MethodPatch, path: path, query: query, contentType: applyPatch, accept: acceptMetadata,
 		body: bytes.NewReader(body), size: int64(len(body))})
 	if err != nil {
-		c.learn(patch.Ref, err)
-		return apply.Seen{}, err
+		return apply.Seen{}, c.about(patch.Ref, err)
 	}
 	seen, err := decodeSeen(patch.ObjectID, answer)
 	if err == nil && patch.DryRun && seen.ResourceVersion == "" {
@@ -53,11 +53,20 @@ func (c *Conn) Apply(ctx context.Context, patch apply.Patch) (apply.Seen, error)
 	return seen, err
 }
 
-// learn drops what is remembered of a kind that the server does not know any more.
-func (c *Conn) learn(ref apply.Ref, err error) {
-	if apply.ClassOf(err) == apply.NoKind {
-		c.forget(ref.Type())
+// about completes an error by what it is about: a namespace that is not there is missing, not in a missing namespace. It also drops what is
+// remembered of a kind that the server does not know any more.
+func (c *Conn) about(ref apply.Ref, err error) error {
+	var s *apply.ServerError
+	if !errors.As(err, &s) {
+		return err
 	}
+	switch {
+	case s.Class == apply.NoKind:
+		c.forget(ref.Type())
+	case s.Class == apply.NoNamespace && ref.Group == "" && ref.Kind == "Namespace":
+		s.Class = apply.Missing
+	}
+	return s
 }
 
 // object is what is read of an object's answer: its managed fields and body are skipped.
@@ -95,7 +104,7 @@ func (c *Conn) Delete(ctx context.Context, ref apply.Ref, uid string) (bool, err
 	answer, err := c.do(ctx, request{method: http.MethodDelete, path: path, contentType: "application/json", accept: acceptMetadata,
 		body: bytes.NewReader(options), size: int64(len(options))})
 	if err != nil {
-		c.learn(ref, err)
+		err = c.about(ref, err)
 		switch apply.ClassOf(err) {
 		case apply.Missing, apply.NoKind, apply.NoNamespace:
 			return true, nil
