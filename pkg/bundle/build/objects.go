@@ -103,7 +103,7 @@ func (it *item) identify(f *findings) bool {
 		v, has := m[key]
 		s, ok := v.(string)
 		if has && !ok {
-			f.refuse(it.fail(pointer, "%s is not a string: put it in quotes", strings.ReplaceAll(pointer[1:], "/", ".")))
+			f.refuse(it.fail(pointer, "%s is not a string: numbers, and words such as yes, no, y and n, need quotes", strings.ReplaceAll(pointer[1:], "/", ".")))
 			return "", false
 		}
 		if strings.Contains(s, bundle.ReferenceMark) {

@@ -53,7 +53,7 @@ func parse(s Source) (documents []document, err error) {
 		}
 		number++
 		if err != nil {
-			return nil, syntaxError(s.Name, number, err)
+			return nil, syntaxError(s, number, err)
 		}
 		if len(root.Content) == 1 && root.Content[0].ShortTag() == "!!null" {
 			continue
@@ -66,11 +66,12 @@ func parse(s Source) (documents []document, err error) {
 	return documents, nil
 }
 
-func syntaxError(source string, number int, err error) *Error {
+func syntaxError(s Source, number int, err error) *Error {
 	text := err.Error()
-	e := &Error{File: source, Document: number}
+	e := &Error{File: s.Name, Document: number}
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
+		e.Line = brokenLine(s.YAML, e.Line)
 		text = text[len(m[0]):]
 	}
 	e.Err = errors.New("malformed YAML: " + text)
@@ -78,6 +79,40 @@ func syntaxError(source string, number int, err error) *Error {
 		e.Document = 0
 	}
 	return e
+}
+
+// brokenLine corrects the line of a syntax error. The parser often names the line where the broken collection begins; the text is
+// in order up to the line before the error.
+func brokenLine(text []byte, named int) int {
+	const reach, large = 20, 1 << 20
+	if len(text) > large {
+		return named
+	}
+	end := 0
+	var ends []int // of the lines
+	for line := range bytes.Lines(text) {
+		end += len(line)
+		ends = append(ends, end)
+	}
+	for n := min(named+reach, len(ends)-1); n >= max(named, 1); n-- {
+		if wellFormed(text[:ends[n-1]]) {
+			return n + 1
+		}
+	}
+	return named
+}
+
+func wellFormed(text []byte) bool {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var root yaml.Node
+		switch err := d.Decode(&root); {
+		case errors.Is(err, io.EOF):
+			return true
+		case err != nil:
+			return false
+		}
+	}
 }
 
 // lineError is an error at a line of the document that is read.
@@ -226,6 +261,9 @@ func (c *converter) key(n *yaml.Node) (string, error) {
 	v, err := scalar(n)
 	if err != nil {
 		return "", err
+	}
+	if _, word := v.(bool); word && n.ShortTag() == "!!str" {
+		return "", atLine(n, "the key %s would be read as %v: put it in quotes", n.Value, v)
 	}
 	switch v := v.(type) {
 	case string:
