@@ -146,8 +146,8 @@ func (d *desk) showResults(f format, results []api.AssignResult) error {
 		return nil
 	case len(results) > 1:
 		first.message = fmt.Sprintf("%d of %d sites: %s: %s", len(failed), len(results), some(failed, 5), first.message)
-	default:
-		first.message = fmt.Sprintf("site %s: %s", strings.Join(failed, ""), first.message)
+	case !strings.Contains(first.message, failed[0]):
+		first.message = fmt.Sprintf("site %s: %s", failed[0], first.message)
 	}
 	return first
 }

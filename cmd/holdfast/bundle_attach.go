@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -58,10 +60,30 @@ Whether it verifies is checked only with --key, because only the fleet knows who
 		if err := d.save(path, b.file); err != nil {
 			return err
 		}
+		if !overManifest(raw, b.file.Manifest) {
+			d.sayf("warning: %s is over other bytes than this manifest: nobody will believe it", *signature)
+		}
 		d.sayf("%s has %d %s now", b.manifest.Ref(), len(b.file.Signatures), plural(len(b.file.Signatures), "signature"))
 		return nil
 	}
 	return cmd
+}
+
+// overManifest says whether a well-formed signature claims to be over the manifest. Digests other than SHA-256 are not looked at.
+func overManifest(signature, manifest []byte) bool {
+	var s struct {
+		MessageSignature struct {
+			MessageDigest struct {
+				Algorithm string `json:"algorithm"`
+				Digest    []byte `json:"digest"`
+			} `json:"messageDigest"`
+		} `json:"messageSignature"`
+	}
+	if json.Unmarshal(signature, &s) != nil {
+		return false
+	}
+	claimed, sum := s.MessageSignature.MessageDigest, sha256.Sum256(manifest)
+	return claimed.Algorithm != "SHA2_256" || bytes.Equal(claimed.Digest, sum[:])
 }
 
 // stranger is a public key that signed nothing here: checked against it, a well-formed signature by key is "another key's".

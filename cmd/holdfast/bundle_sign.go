@@ -26,51 +26,56 @@ that has signed already changes nothing. The password comes from COSIGN_PASSWORD
 		if *key == "" {
 			return usagef(cmd, "--key is needed")
 		}
+		if *out == "" {
+			*out = args[0]
+		}
 		b, err := openBundle(args[0])
 		if err != nil {
 			return err
 		}
+		// Nobody should put a name to a content that is not what the manifest says.
 		if _, _, err := b.content(); err != nil {
 			return err
 		}
-		secret, err := sign.ReadKey(*key)
-		if err != nil {
-			return err
-		}
-		password, err := d.password("Password of "+*key, false)
-		if err != nil {
-			return err
-		}
-		public, err := sign.PublicKey(secret, password)
-		if errors.Is(err, sign.ErrPassword) {
-			return withHint(err, "set "+passwordVariable+" to the password the key was made with")
-		} else if err != nil {
-			return err
-		}
-		_, id, err := verify.ParseKey(string(public))
-		if err != nil {
-			return err
-		}
-		path := args[0]
-		if *out != "" {
-			path = *out
-		}
-		if signedBy(b, string(public)) {
-			d.sayf("%s is signed by %s already", b.manifest.Ref(), id)
-			return d.save(path, b.file)
-		}
-		signature, err := sign.Sign(b.file.Manifest, secret, password)
-		if err != nil {
-			return err
-		}
-		b.file.Signatures = append(b.file.Signatures, signature)
-		if err := d.save(path, b.file); err != nil {
-			return err
-		}
-		d.sayf("%s signed by %s", b.manifest.Ref(), id)
-		return nil
+		return d.sign(b, *key, *out)
 	}
 	return cmd
+}
+
+// sign adds a signature by the key to a bundle, unless it has one, and writes it to out.
+func (d *desk) sign(b *opened, keyFile, out string) error {
+	key, err := sign.ReadKey(keyFile)
+	if err != nil {
+		return err
+	}
+	password, err := d.password("Password of "+keyFile, false)
+	if err != nil {
+		return err
+	}
+	public, err := sign.PublicKey(key, password)
+	if errors.Is(err, sign.ErrPassword) {
+		return withHint(err, "set "+passwordVariable+" to the password the key was made with")
+	} else if err != nil {
+		return err
+	}
+	_, id, err := verify.ParseKey(string(public))
+	if err != nil {
+		return err
+	}
+	if signedBy(b, string(public)) {
+		d.sayf("%s is signed by %s already", b.manifest.Ref(), id)
+		return d.save(out, b.file)
+	}
+	signature, err := sign.Sign(b.file.Manifest, key, password)
+	if err != nil {
+		return err
+	}
+	b.file.Signatures = append(b.file.Signatures, signature)
+	if err := d.save(out, b.file); err != nil {
+		return err
+	}
+	d.sayf("%s signed by %s", b.manifest.Ref(), id)
+	return nil
 }
 
 func signedBy(b *opened, publicPEM string) bool {

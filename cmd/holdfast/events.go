@@ -85,8 +85,8 @@ type eventID struct {
 	sequence uint64
 }
 
-// followLimit bounds one look while following.
-const followLimit = 1000
+// followLimit bounds one look while following; it is the most a hub gives.
+const followLimit = 5000
 
 // follow shows events as the hub gets them. It asks again from the newest it has seen, inclusive, and knows those it has shown.
 func (d *desk) follow(ctx context.Context, f format, hub *api.Client, query api.EventQuery) error {
@@ -104,6 +104,9 @@ func (d *desk) follow(ctx context.Context, f format, hub *api.Client, query api.
 			d.sayf("%s; asking again", err)
 		}
 		silent = err != nil
+		if len(events) == followLimit && !first {
+			d.sayf("warning: more than %d events came at once; holdfast events --since tells those that are not shown here", followLimit)
+		}
 		for _, e := range events {
 			id := eventID{e.Site, e.Epoch, e.Sequence}
 			if _, old := shown[id]; old {

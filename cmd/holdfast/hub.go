@@ -50,6 +50,9 @@ func explainProblem(refused *api.Error) *failure {
 	for _, reason := range verify.Reasons {
 		if string(reason) == refused.Reason {
 			f.code = exitRefused
+			if refused.Detail != "" {
+				f.message = refused.Detail // verification says itself what was refused
+			}
 		}
 	}
 	if f.code == exitDenied && f.hint == "" {
