@@ -245,11 +245,14 @@ func TestRealCorpus(t *testing.T) {
 				before, began := total(r.conn), time.Now()
 				r.must(d)
 				t.Logf("%s: %d objects, %d requests, %v", version, len(objects), total(r.conn)-before, time.Since(began))
+				t.Log(r.conn.Requests())
 				if len(r.inventory.Items) != len(objects) {
 					t.Errorf("%d owned", len(r.inventory.Items))
 				}
 			}
+			began := time.Now()
 			result := r.remove()
+			t.Logf("removed in %v", time.Since(began))
 			for _, o := range result.Outcomes {
 				if o.Action != apply.Prune {
 					t.Errorf("%s: %s", o.Object, o.Detail)

@@ -259,7 +259,7 @@ func (r *run) stages(ctx context.Context, attempts []*attempt) error {
 }
 
 func (r *run) applyAll(ctx context.Context, attempts []*attempt) error {
-	refusals := r.each(ctx, attempts, func(a *attempt) error {
+	refusals := r.each(attempts, func(a *attempt) error {
 		if a.done {
 			return nil
 		}
@@ -350,9 +350,9 @@ func (r *run) result() Result {
 }
 
 // each runs do for every attempt with the workers and collects all refusals, in the order of the attempts.
-func (e *Executor) each(ctx context.Context, attempts []*attempt, do func(*attempt) error) []Refusal {
+func (e *Executor) each(attempts []*attempt, do func(*attempt) error) []Refusal {
 	errs := make([]error, len(attempts))
-	e.parallel(ctx, len(attempts), func(i int) { errs[i] = do(attempts[i]) })
+	e.parallel(len(attempts), func(i int) { errs[i] = do(attempts[i]) })
 	var refusals []Refusal
 	for i, err := range errs {
 		if err != nil {
@@ -363,7 +363,7 @@ func (e *Executor) each(ctx context.Context, attempts []*attempt, do func(*attem
 }
 
 // parallel calls do for 0 … n-1 with the workers and returns when all have ended.
-func (e *Executor) parallel(_ context.Context, n int, do func(int)) {
+func (e *Executor) parallel(n int, do func(int)) {
 	var next atomic.Int64
 	var wait sync.WaitGroup
 	for range min(e.options.Workers, n) {

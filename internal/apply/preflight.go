@@ -19,7 +19,7 @@ func (r *run) preflight(ctx context.Context, attempts []*attempt) (now, later []
 			rest = append(rest, a)
 		}
 	}
-	refusals := r.each(ctx, first, func(a *attempt) error { return r.dryRun(ctx, a) })
+	refusals := r.each(first, func(a *attempt) error { return r.dryRun(ctx, a) })
 	ready := rest[:0:0]
 	if len(first) > 0 {
 		newNamespaces, kinds := pending(first)
@@ -34,7 +34,7 @@ func (r *run) preflight(ctx context.Context, attempts []*attempt) (now, later []
 	} else {
 		ready = rest
 	}
-	refusals = append(refusals, r.each(ctx, ready, func(a *attempt) error { return r.dryRun(ctx, a) })...)
+	refusals = append(refusals, r.each(ready, func(a *attempt) error { return r.dryRun(ctx, a) })...)
 	if len(refusals) > 0 {
 		return nil, nil, &Failure{At: AtPreflight, Refusals: refusals}
 	}
@@ -123,7 +123,7 @@ func (r *run) definitionsFirst(ctx context.Context, now, later []*attempt) error
 	if err != nil {
 		return r.undo(ctx, now, err)
 	}
-	if refusals := r.each(ctx, later, func(a *attempt) error { return r.dryRun(ctx, a) }); len(refusals) > 0 {
+	if refusals := r.each(later, func(a *attempt) error { return r.dryRun(ctx, a) }); len(refusals) > 0 {
 		return r.undo(ctx, now, &Failure{At: AtPreflight, Refusals: refusals})
 	}
 	return nil
@@ -146,27 +146,24 @@ func (r *run) undo(ctx context.Context, now []*attempt, cause error) error {
 	return cause
 }
 
-// served waits until the definitions among the attempts are served, so that custom resources can follow.
+// served waits until the definitions among the attempts are served, so that custom resources can follow. One after the other: by the time the
+// first is served the others mostly are, and are asked about only once.
 func (r *run) served(ctx context.Context, attempts []*attempt) error {
-	var definitions []*attempt
 	for _, a := range attempts {
-		if a.done && isDefinition(a.Object.ObjectID) && !a.awaited {
-			definitions = append(definitions, a)
+		if !a.done || a.awaited || !isDefinition(a.Object.ObjectID) {
+			continue
 		}
-	}
-	refusals := r.each(ctx, definitions, func(a *attempt) error {
 		a.awaited = true
-		return r.awaitServed(ctx, a.Object.Ref)
-	})
-	if len(refusals) > 0 {
-		return &Failure{At: AtApply, Refusals: refusals}
+		if err := r.awaitServed(ctx, a.Object.Ref); err != nil {
+			return &Failure{At: AtApply, Refusals: []Refusal{refusalOf(a.Object.ObjectID, err)}}
+		}
 	}
 	return nil
 }
 
 func (r *run) awaitServed(ctx context.Context, ref Ref) error {
 	deadline := r.options.Now().Add(r.options.DefinitionTimeout)
-	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
+	for pause := 50 * time.Millisecond; ; pause = min(pause*3/2, 500*time.Millisecond) {
 		var seen Seen
 		err := r.try(ctx, func() (err error) {
 			seen, err = r.cluster.Look(ctx, ref, ViewStatus)

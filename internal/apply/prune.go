@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -38,7 +37,17 @@ func (r *run) prune(ctx context.Context, items []Item) error {
 		}
 		stage := items[from:to]
 		errs := make([]error, len(stage))
-		r.parallel(ctx, len(stage), func(i int) { errs[i] = r.pruneOne(ctx, stage[i]) })
+		// All are asked to go before any is waited for: finalizers and grace periods then run side by side.
+		waiting := make([]string, len(stage)) // UIDs
+		r.parallel(len(stage), func(i int) { waiting[i], errs[i] = r.pruneOne(ctx, stage[i]) })
+		r.parallel(len(stage), func(i int) {
+			if errs[i] != nil || waiting[i] == "" {
+				return
+			}
+			if errs[i] = r.awaitGone(ctx, stage[i].Ref, waiting[i]); errs[i] == nil {
+				r.drop(stage[i], "")
+			}
+		})
 		var refusals []Refusal
 		for i, err := range errs {
 			if err != nil {
@@ -53,27 +62,32 @@ func (r *run) prune(ctx context.Context, items []Item) error {
 	return nil
 }
 
-func (r *run) pruneOne(ctx context.Context, item Item) error {
+// pruneOne deletes one object or decides to keep it. A UID means that it is not gone yet.
+func (r *run) pruneOne(ctx context.Context, item Item) (uid string, err error) {
 	if protected(item.ObjectID) {
-		return r.drop(item, "kept: this namespace is never deleted")
+		r.drop(item, "kept: this namespace is never deleted")
+		return "", nil
 	}
 	if item.Adopted && isContainer(item.ObjectID) {
-		return r.drop(item, "kept: it existed before the bundle")
+		r.drop(item, "kept: it existed before the bundle")
+		return "", nil
 	}
 	var seen Seen
-	err := r.try(ctx, func() (err error) {
+	err = r.try(ctx, func() (err error) {
 		seen, err = r.cluster.Look(ctx, item.Ref, ViewMetadata)
 		return err
 	})
-	switch class := ClassOf(err); {
+	switch {
 	case err == nil:
-	case class == Missing || class == NoKind || class == NoNamespace:
-		return r.drop(item, "")
+	case isAbsent(err):
+		r.drop(item, "")
+		return "", nil
 	default:
-		return err
+		return "", err
 	}
 	if why := notOurs(item, seen, r.name); why != "" {
-		return r.drop(item, why)
+		r.drop(item, why)
+		return "", nil
 	}
 	if isContainer(item.ObjectID) && !seen.Deleting {
 		var foreign []string
@@ -82,16 +96,22 @@ func (r *run) pruneOne(ctx context.Context, item Item) error {
 			return err
 		})
 		if err != nil {
-			return err
+			return "", err
 		}
 		if len(foreign) > 0 {
-			return r.drop(item, "kept: it holds other objects: "+strings.Join(foreign, ", "))
+			r.drop(item, "kept: it holds other objects: "+strings.Join(foreign, ", "))
+			return "", nil
 		}
 	}
-	if err := r.remove(ctx, item.Ref, seen.UID); err != nil {
-		return err
+	gone, err := r.delete(ctx, item.Ref, seen.UID)
+	if err != nil {
+		return "", err
 	}
-	return r.drop(item, "")
+	if !gone {
+		return seen.UID, nil
+	}
+	r.drop(item, "")
+	return "", nil
 }
 
 // notOurs says why a live object must not be deleted as this item, or "". An object of another UID is somebody else's unless it carries our
@@ -108,7 +128,7 @@ func notOurs(item Item, seen Seen, name bundle.Name) string {
 }
 
 // drop takes an item out of the inventory.
-func (r *run) drop(item Item, detail string) error {
+func (r *run) drop(item Item, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pruned[item.ObjectID] = true
@@ -117,21 +137,28 @@ func (r *run) drop(item Item, detail string) error {
 		action = Leave
 	}
 	r.outcomes = append(r.outcomes, Outcome{item.ObjectID, action, detail})
-	return nil
 }
 
 // remove deletes the object of a UID and waits until it is gone.
 func (r *run) remove(ctx context.Context, ref Ref, uid string) error {
-	gone := false
-	err := r.try(ctx, func() (err error) {
-		gone, err = r.cluster.Delete(ctx, ref, uid)
-		return err
-	})
+	gone, err := r.delete(ctx, ref, uid)
 	if err != nil || gone {
 		return err
 	}
+	return r.awaitGone(ctx, ref, uid)
+}
+
+func (r *run) delete(ctx context.Context, ref Ref, uid string) (gone bool, err error) {
+	err = r.try(ctx, func() (err error) {
+		gone, err = r.cluster.Delete(ctx, ref, uid)
+		return err
+	})
+	return gone, err
+}
+
+func (r *run) awaitGone(ctx context.Context, ref Ref, uid string) error {
 	deadline := r.options.Now().Add(r.options.GoneTimeout)
-	for pause := 50 * time.Millisecond; ; pause = min(pause*3/2, 2*time.Second) {
+	for pause := 100 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
 		if err := r.options.wait(ctx, pause); err != nil {
 			return err
 		}
@@ -140,15 +167,22 @@ func (r *run) remove(ctx context.Context, ref Ref, uid string) error {
 			seen, err = r.cluster.Look(ctx, ref, ViewMetadata)
 			return err
 		})
-		var s *ServerError
-		if errors.As(err, &s) && (s.Class == Missing || s.Class == NoKind || s.Class == NoNamespace) || err == nil && seen.UID != uid {
+		switch {
+		case err == nil && seen.UID != uid, isAbsent(err):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
-		}
-		if r.options.Now().After(deadline) {
+		case r.options.Now().After(deadline):
 			return &ServerError{Class: Passing, Words: "deleted, but still there: finalizers or a grace period hold it"}
 		}
 	}
+}
+
+// isAbsent says that an error means: there is no such object, whatever the reason.
+func isAbsent(err error) bool {
+	if err == nil {
+		return false
+	}
+	class := ClassOf(err)
+	return class == Missing || class == NoKind || class == NoNamespace
 }

@@ -321,10 +321,10 @@ func (w *Watcher) look(ctx context.Context, key subjectKey, s *subject) time.Dur
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.executor.options.Now()
-	switch class := ClassOf(err); {
+	switch {
 	case err == nil:
 		s.verdict = seen.Verdict
-	case class == Missing || class == NoKind || class == NoNamespace:
+	case isAbsent(err):
 		s.verdict = Verdict{StatusNotFound, err.Error()}
 	default:
 		s.failures++
