@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func BuildObjects(ctx context.Context, sources []Source, o Options) (*Result, er
 			}
 		}
 	}
-	b := builder{options: o, config: config, namespace: cmpOr(o.Namespace, config.Namespace)}
+	b := builder{options: o, config: config, namespace: cmp.Or(o.Namespace, config.Namespace)}
 	return b.build(ctx, sources)
 }
 

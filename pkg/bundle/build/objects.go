@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -212,7 +213,7 @@ func (it *item) place(defined map[groupKind]kindInfo, namespace string, f *findi
 		var known bool
 		if kind, known = defined[key]; !known {
 			f.refuse(it.fail("/kind", "nobody defines the kind %s of %s: it is not built in, no CRD of the bundle defines it, and %s does not name it under externalKinds",
-				it.id.Kind, cmpOr(it.id.Group, "the core group"), ConfigFile))
+				it.id.Kind, cmp.Or(it.id.Group, "the core group"), ConfigFile))
 			return
 		}
 		if !kind.serves(it.version) {
@@ -234,13 +235,6 @@ func (it *item) place(defined map[groupKind]kindInfo, namespace string, f *findi
 	if namespace != "" {
 		it.placeSubjects(namespace)
 	}
-}
-
-func cmpOr(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // placeSubjects gives the service accounts that a binding names the namespace that they got themselves.
