@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,7 +147,7 @@ func (h *Hub) keep(ctx context.Context, verified verify.Verified, signatures [][
 	}
 	// Commit point: with the entry the bundle is in the catalog, whole.
 	subject := CatalogSubject(entry.ref())
-	if _, err := h.store.PutIf(ctx, subject, raw, 0); err != nil {
+	if err := h.putIf(ctx, subject, raw, 0); err != nil {
 		return CatalogEntry{}, fmt.Errorf("catalog entry: %w", err)
 	}
 	h.fold(stream.Message{Subject: subject, Data: raw, Time: entry.Pushed})
@@ -178,18 +177,11 @@ func (h *Hub) storeChunks(ctx context.Context, data []byte, subject func(n int) 
 var errOtherBytes = errors.New("the store holds other bytes under this subject, which never changes: they were written by another version of the hub, or it is damaged")
 
 func (h *Hub) createSame(ctx context.Context, subject string, data []byte) error {
-	_, err := h.store.PutIf(ctx, subject, data, 0)
-	if !errors.Is(err, stream.ErrConflict) {
-		return err
-	}
-	there, err := h.store.Get(ctx, subject)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(there.Data, data) {
+	err := h.putIf(ctx, subject, data, 0)
+	if errors.Is(err, stream.ErrConflict) {
 		return fmt.Errorf("%s: %w", subject, errOtherBytes)
 	}
-	return nil
+	return err
 }
 
 // storeDeltas writes deltas from the newest older releases. One that is no smaller than the whole is left out.
@@ -234,7 +226,7 @@ func (h *Hub) storeOffer(ctx context.Context, digest bundle.Digest, offer fleets
 	if err != nil {
 		return offer, fmt.Errorf("encode: %w", err)
 	}
-	_, err = h.store.PutIf(ctx, fleetsync.BundleSubject(digest), raw, 0)
+	err = h.putIf(ctx, fleetsync.BundleSubject(digest), raw, 0)
 	if !errors.Is(err, stream.ErrConflict) {
 		return offer, err
 	}

@@ -42,6 +42,12 @@ type Signals interface {
 	OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err error)
 }
 
+// Bus is all the hub needs of the bus: internal/bus has it over NATS, internal/bus/membus in memory.
+type Bus interface {
+	Store
+	Signals
+}
+
 // Config is how to run a hub.
 type Config struct {
 	DataDir    string
@@ -50,6 +56,7 @@ type Config struct {
 	// Hosts are the names and addresses by which sites and operators reach the hub; the first stands in the admin's context file.
 	Hosts      []string
 	External   *External // nil: the bus is embedded
+	Bus        Bus       // not nil: this one, which stays its owner's, instead of either
 	Trust      *verify.Trust
 	Signatures verify.Signatures
 	HeartBeat  time.Duration    // how often sites say hello; 0 is a minute
@@ -62,7 +69,7 @@ type External struct {
 	URL         string           // NATS URLs, joined by commas
 	Keys        *bus.Keys        // nil: those of the data directory
 	Credentials *bus.Credentials // nil: made of the keys
-	CA          []byte           // PEM of the servers' CA; nil is the system's for the hub, and none for the sites
+	CA          []byte           // PEM of the servers' CA, for hub and sites; nil: the system's
 }
 
 // Hub is a running hub. Its methods may be called concurrently.
@@ -77,6 +84,7 @@ type Hub struct {
 	store   Store
 	signals Signals
 	servers []string // NATS URLs for sites
+	siteCA  string   // PEM; what sites believe of those servers
 	url     string   // of the API
 	pushing *semaphore.Weighted
 	acks    *acknowledger
@@ -172,10 +180,14 @@ func (h *Hub) open(ctx context.Context) error {
 	return nil
 }
 
-// openBus starts the embedded bus, or connects to the external one.
+// openBus takes the bus that is given, connects to the external one, or starts the embedded one.
 func (h *Hub) openBus(ctx context.Context) error {
 	var client *bus.Hub
 	var err error
+	if h.cfg.Bus != nil {
+		h.store, h.signals = h.cfg.Bus, h.cfg.Bus
+		return nil
+	}
 	if h.cfg.External != nil {
 		client, err = h.connectBus(ctx)
 	} else {
@@ -200,6 +212,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		return nil, err
 	}
 	h.closers = append(h.closers, server.Close)
+	h.siteCA = string(h.authority.caPEM)
 	_, port, err := net.SplitHostPort(server.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("bus: address %s: %w", server.Addr(), err)

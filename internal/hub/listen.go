@@ -52,6 +52,7 @@ func (h *Hub) connectBus(ctx context.Context) (*bus.Hub, error) {
 		}
 		options.Credentials = credentials
 	}
+	h.siteCA = string(external.CA)
 	for server := range strings.SplitSeq(external.URL, ",") {
 		h.servers = append(h.servers, strings.TrimSpace(server))
 	}

@@ -1,10 +1,12 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -19,9 +21,9 @@ import (
 // maxLabels is the most labels of one site.
 const maxLabels = 64
 
-// AddSite makes a site known and gives it the right to connect.
+// AddSite makes a site known and gives it the right to connect. The very same request again, after a lost answer, is granted again.
 func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGrant, error) {
-	record, err := h.newRecord(request)
+	record, isNew, err := h.newRecord(request)
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
@@ -29,55 +31,92 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
-	raw, err := json.Marshal(record)
-	if err != nil {
-		return api.SiteGrant{}, fmt.Errorf("site %s: encode: %w", record.Site, err)
+	if isNew {
+		err = h.keepSite(ctx, record)
+		if errors.Is(err, stream.ErrConflict) { // somebody added it a moment ago; perhaps this very request, whose answer was lost
+			_, isNew, err = h.newRecord(request)
+			if err == nil && isNew {
+				err = siteExists(record.Site)
+			}
+		}
+		if err != nil {
+			return api.SiteGrant{}, err
+		}
 	}
-	subject := SiteSubject(record.Site)
-	switch _, err := h.store.PutIf(ctx, subject, raw, 0); {
-	case errors.Is(err, stream.ErrConflict):
-		return api.SiteGrant{}, siteExists(record.Site)
-	case err != nil:
-		return api.SiteGrant{}, fmt.Errorf("site %s: %w", record.Site, err)
-	}
-	h.fold(stream.Message{Subject: subject, Data: raw, Time: record.Added})
 	return api.SiteGrant{
-		Site: record.Site, Servers: h.servers, CA: string(h.authority.caPEM), JWT: token, HubKey: h.signer.name,
+		Site: record.Site, Servers: h.servers, CA: h.siteCA, JWT: token, HubKey: h.signer.name,
 		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: h.trust,
 	}, nil
+}
+
+func (h *Hub) keepSite(ctx context.Context, record SiteRecord) error {
+	raw, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("site %s: encode: %w", record.Site, err)
+	}
+	subject := SiteSubject(record.Site)
+	switch err := h.putIf(ctx, subject, raw, 0); {
+	case errors.Is(err, stream.ErrConflict):
+		if there, readErr := h.store.Get(ctx, subject); readErr == nil {
+			h.fold(there)
+		}
+		return err
+	case err != nil:
+		return fmt.Errorf("site %s: %w", record.Site, err)
+	}
+	h.fold(stream.Message{Subject: subject, Data: raw, Time: record.Added})
+	return nil
+}
+
+// putIf stores a message if the subject's newest still has the sequence last. A failure says nothing of what was stored, and a conflict may be
+// with our own first try, so the bus is asked.
+func (h *Hub) putIf(ctx context.Context, subject string, data []byte, last uint64) error {
+	_, err := h.store.PutIf(ctx, subject, data, last)
+	if err == nil {
+		return nil
+	}
+	if there, readErr := h.store.Get(ctx, subject); readErr == nil && bytes.Equal(there.Data, data) {
+		return nil
+	}
+	return err
 }
 
 func siteExists(site bundle.SiteID) error {
 	return refuse(http.StatusConflict, "SiteExists", fmt.Sprintf("site %s exists", site), "", "choose another name; a site's file is given out once, when it is added")
 }
 
-func (h *Hub) newRecord(request api.SiteRequest) (SiteRecord, error) {
+// newRecord makes the record a request asks for; isNew is false for one that is kept already.
+func (h *Hub) newRecord(request api.SiteRequest) (record SiteRecord, isNew bool, err error) {
 	site, err := bundle.ParseSiteID(string(request.ID))
 	if err != nil {
-		return SiteRecord{}, malformed("not a site's name", err)
+		return SiteRecord{}, false, malformed("not a site's name", err)
 	}
 	if len(request.Labels) > maxLabels {
-		return SiteRecord{}, refuse(http.StatusBadRequest, "Malformed", fmt.Sprintf("site %s: %d labels are more than the %d it may have", site, len(request.Labels), maxLabels), "", "")
+		return SiteRecord{}, false, refuse(http.StatusBadRequest, "Malformed", fmt.Sprintf("site %s: %d labels are more than the %d it may have", site, len(request.Labels), maxLabels), "", "")
 	}
 	for key, value := range request.Labels {
 		if err := bundle.CheckLabel(key, value); err != nil {
-			return SiteRecord{}, malformed(fmt.Sprintf("site %s: not a label", site), err)
+			return SiteRecord{}, false, malformed(fmt.Sprintf("site %s: not a label", site), err)
 		}
 	}
 	key, err := siteKey(request.PublicKey)
 	if err != nil {
-		return SiteRecord{}, malformed(fmt.Sprintf("site %s: not a public key", site), err)
+		return SiteRecord{}, false, malformed(fmt.Sprintf("site %s: not a public key", site), err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, known := h.view.Record(site); known {
-		return SiteRecord{}, siteExists(site)
+	if record, known := h.view.Record(site); known {
+		if key.Equal(record.Key) && maps.Equal(record.Labels, request.Labels) {
+			return record, false, nil
+		}
+		return SiteRecord{}, false, siteExists(site)
 	}
 	// Two sites with one key could sign for each other.
 	if other, used := h.view.HolderOf(key); used || key.Equal(h.signer.public) {
-		return SiteRecord{}, refuse(http.StatusConflict, "KeyInUse", fmt.Sprintf("site %s: its public key is in use", site), string(other), "make a new key for each site")
+		return SiteRecord{}, false, refuse(http.StatusConflict, "KeyInUse", fmt.Sprintf("site %s: its public key is in use", site), string(other), "make a new key for each site")
 	}
-	return SiteRecord{Site: site, Labels: request.Labels, PublicKey: request.PublicKey, Key: key, Added: h.cfg.Now().UTC().Truncate(time.Millisecond)}, nil
+	added := h.cfg.Now().UTC().Truncate(time.Millisecond)
+	return SiteRecord{Site: site, Labels: request.Labels, PublicKey: request.PublicKey, Key: key, Added: added}, true, nil
 }
 
 // Assign puts a bundle into the assignments of sites. The error is about the request as a whole; each site has its own outcome.
@@ -160,7 +199,7 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 		}
 		// Commit point: from here on the site may see it, whether or not anybody pokes it.
 		subject := fleetsync.DesiredSubject(id)
-		switch _, err := h.store.PutIf(ctx, subject, sealed, revision); {
+		switch err := h.putIf(ctx, subject, sealed, revision); {
 		case errors.Is(err, stream.ErrConflict):
 			continue
 		case err != nil:

@@ -25,6 +25,10 @@ func TestAHubThatCannotStartSaysWhichAndWhy(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	noStore := t.TempDir()
+	if err := os.WriteFile(filepath.Join(noStore, "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	damaged := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(damaged, "keys"), 0o700); err != nil {
 		t.Fatal(err)
@@ -41,6 +45,7 @@ func TestAHubThatCannotStartSaysWhichAndWhy(t *testing.T) {
 		"foreign address":   {func(c *Config) { c.ListenAPI = "192.0.2.1:1" }, []string{"api: listen 192.0.2.1:1"}},
 		"nonsense address":  {func(c *Config) { c.ListenAPI = "nonsense" }, []string{"api: listen nonsense"}},
 		"data is a file":    {func(c *Config) { c.DataDir = file }, []string{"data directory " + file, "not a directory"}},
+		"store is a file":   {func(c *Config) { c.DataDir = noStore }, []string{"store", noStore, "not a directory"}},
 		"damaged key":       {func(c *Config) { c.DataDir = damaged }, []string{"key file hub.seed"}},
 		"no trust":          {func(c *Config) { c.Trust = nil }, []string{"trust: none is given"}},
 		"external bus away": {func(c *Config) { c.External = &External{URL: "tls://" + address} }, []string{"bus", address}},
