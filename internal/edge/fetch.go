@@ -65,7 +65,10 @@ func (f *fetcher) allowed(signed verify.Signed, order fleetsync.Fetch, marks ver
 	if err := signed.Answers(verify.Asked{Name: want.Name, Version: want.Version, Digest: want.Digest}); err != nil {
 		return err
 	}
-	if err := signed.For(verify.Site{ID: f.contents.site, Labels: order.Labels}); err != nil {
+	if target := signed.Manifest().Target.Kubernetes; target != "" && order.Kubernetes == "" {
+		return fmt.Errorf("bundle %s@%s is for Kubernetes %s: the cluster's version is not known yet", want.Name, want.Version, target)
+	}
+	if err := signed.For(verify.Site{ID: f.contents.site, Labels: order.Labels, Kubernetes: order.Kubernetes}); err != nil {
 		return err
 	}
 	if err := marks.Check(signed); err != nil {

@@ -109,13 +109,17 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 		return err
 	}
 	w.mu.Lock()
-	w.specs[desired.Digest] = run.Spec
+	w.specs[desired.Rendered] = run.Spec
 	w.mu.Unlock()
+	ran.Rendered, ran.Objects = desired.Rendered, len(desired.Objects)
+	if asRecorded(desired, inventory) { // after a restart: the first list of the watches shows what is no longer so
+		w.watcher.Track(desired, inventory)
+		return nil
+	}
 	result, err := w.executor.Apply(ctx, apply.Request{
 		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(),
 		Persist: func(union apply.Inventory) error { return w.record(run.Bundle.Name, union) },
 	})
-	ran.Rendered, ran.Objects = desired.Digest, len(desired.Objects)
 	count(result, ran)
 	if err != nil && untouched(err) { // what was applied before stays watched
 		w.watcher.Release(run.Bundle.Name)
@@ -124,6 +128,23 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	err = errors.Join(err, w.record(run.Bundle.Name, result.Inventory))
 	w.watcher.Track(desired, result.Inventory)
 	return err
+}
+
+// asRecorded says that everything desired, and nothing else, was applied as it is desired.
+func asRecorded(desired apply.Desired, inventory apply.Inventory) bool {
+	if len(desired.Objects) != len(inventory.Items) {
+		return false
+	}
+	hashes := make(map[bundle.ObjectID]string, len(inventory.Items))
+	for _, item := range inventory.Items {
+		hashes[item.ObjectID] = item.Hash
+	}
+	for i := range desired.Objects {
+		if o := &desired.Objects[i]; hashes[o.ObjectID] != o.Hash {
+			return false
+		}
+	}
+	return true
 }
 
 // untouched says that a failed apply changed nothing.
@@ -135,9 +156,9 @@ func untouched(err error) bool {
 func count(result apply.Result, ran *fleetsync.Ran) {
 	for _, o := range result.Outcomes {
 		switch o.Action {
-		case apply.Created, apply.Changed, apply.Replaced:
+		case apply.Create, apply.Change, apply.Repair:
 			ran.Changed++
-		case apply.Deleted:
+		case apply.Prune:
 			ran.Pruned++
 		}
 	}

@@ -184,7 +184,7 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 	if in.Ack != nil {
 		var ack Ack
 		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
-			out.Persist = append(out.Persist, e.outbox.acknowledge(ack.Upto)...)
+			e.outbox.acknowledge(ack.Upto)
 		}
 	}
 	if in.Assignment != nil {
@@ -257,6 +257,11 @@ func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
 		e.cluster.Version = was.Version
 	}
 	e.snapshot.dirty = true
+	for _, h := range e.bundles { // what was refused or held back for its version may be taken now
+		if e.cluster.Version != was.Version && (h.Phase == PhaseRefused && h.Reason == string(verify.WrongTarget) || h.Phase == PhaseFetching) {
+			h.Phase, h.retryAt = PhaseFetching, now
+		}
+	}
 	if in.Reachable == was.Reachable {
 		return
 	}
@@ -298,7 +303,11 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 			e.looking, out.Look = true, true
 		}
 	}
-	out.Wake = e.nextWake(now)
+	forgotten, more := e.outbox.forget()
+	out.Persist = append(out.Persist, forgotten...)
+	if out.Wake = e.nextWake(now); more {
+		out.Wake = now.Add(time.Millisecond)
+	}
 }
 
 // report sends the snapshot before the backlog, so that the hub's picture is right after one message.

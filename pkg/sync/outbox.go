@@ -12,6 +12,7 @@ const maxBatch = 500
 // so an outage costs disk, not memory.
 type outbox struct {
 	outboxRecord
+	target   uint64 // acknowledged by the hub, not yet forgotten here
 	sent     uint64 // delivered in this connection, not necessarily acknowledged
 	inFlight bool
 	notUntil time.Time // after a failed delivery
@@ -54,22 +55,32 @@ func (o *outbox) drop(n uint64, now Event) []Record {
 	return append(records, record(EventKey(to), gap))
 }
 
-// acknowledge moves the acknowledged mark and gives the records that forget what the hub has.
-func (o *outbox) acknowledge(upto uint64) []Record {
-	if upto <= o.Acked || upto >= o.Next {
-		return nil
+// maxForget is the most records one step deletes, so that they fit one commit.
+const maxForget = 1000
+
+// acknowledge notes what the hub has.
+func (o *outbox) acknowledge(upto uint64) {
+	if upto < o.Next {
+		o.target = max(o.target, upto)
 	}
-	var records []Record
+}
+
+// forget moves the acknowledged mark towards what the hub has and gives the records that forget it; more says that a step did not do.
+func (o *outbox) forget() (records []Record, more bool) {
+	if o.target <= o.Acked {
+		return nil, false
+	}
 	begin := o.Acked + 1
 	if o.GapTo >= begin {
 		begin = o.GapTo // what it covers is gone already
 	}
+	upto := min(o.target, begin+maxForget-1)
 	for s := begin; s <= upto; s++ {
 		records = append(records, Record{Key: EventKey(s)})
 	}
 	o.Acked = upto
 	o.sent = max(o.sent, upto)
-	return append(records, record(keyOutbox, o.outboxRecord))
+	return append(records, record(keyOutbox, o.outboxRecord)), o.target > o.Acked
 }
 
 // delivered notes the end of a delivery.

@@ -84,7 +84,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 	due := h.Phase != PhaseRefused && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
-		h.fetch(h.Want, out)
+		e.fetch(h, h.Want, out)
 	}
 	if due && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
@@ -92,17 +92,17 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	// What was in force before a restart is watched again until the new order can take over: by itself, also without a link.
 	if old := h.resumable(); old != nil && h.watched == "" && !h.resumeAt.After(now) {
 		if !h.loaded[old.Bundle.Digest] {
-			h.fetch(old, out)
+			e.fetch(h, old, out)
 		} else if e.running == "" {
 			e.run(name, Run{Bundle: old.Bundle, Labels: old.Labels, Spec: old.Spec}, out)
 		}
 	}
 }
 
-func (h *held) fetch(o *order, out *Effects) {
+func (e *Edge) fetch(h *held, o *order, out *Effects) {
 	if digest := o.Bundle.Digest; !h.fetching[digest] {
 		h.fetching[digest] = true
-		out.Fetch = append(out.Fetch, Fetch{o.Bundle, o.Labels})
+		out.Fetch = append(out.Fetch, Fetch{o.Bundle, o.Labels, e.cluster.Version})
 	}
 }
 

@@ -161,8 +161,9 @@ type Effects struct {
 
 // Fetch asks for a bundle, from the store if it is there and verifies, otherwise from the hub.
 type Fetch struct {
-	Bundle AssignedBundle
-	Labels map[string]string // the site's
+	Bundle     AssignedBundle
+	Labels     map[string]string // the site's
+	Kubernetes string            // version of the API server, empty while it is not known
 }
 
 // Run applies a bundle (whatever of it is not yet so) and watches it from then on, or removes it.
