@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"testing"
 
@@ -60,13 +62,20 @@ func TestPushTakesASignedBundleOnce(t *testing.T) {
 	}
 }
 
-// What a site fetches makes the content again, whole or by delta.
+// What a site fetches makes the content again, whole in several chunks or by a delta of few bytes; deltas are from the newest five.
 func TestPushStoresWhatASiteNeeds(t *testing.T) {
 	h := startHub(t, configOf(t, t.TempDir()))
 	client := clientOf(t, h)
-	older, newer := releaseOf(t, "1.0.0", 1, ours()), releaseOf(t, "1.1.0", 2, ours())
-	push(t, client, older)
-	push(t, client, newer)
+	random := make([]byte, 600<<10)
+	rand.NewChaCha8([32]byte{}).Read(random)
+	var releases []release
+	var pushed api.Bundle
+	for i := range 7 {
+		content := contentOf(t, fmt.Sprintf("%d %x", i, random))
+		releases = append(releases, releaseWith(t, content, bundle.Version(fmt.Sprintf("1.%d.0", i)), bundle.Counter(i+1), ours()))
+		pushed = push(t, client, releases[i])
+	}
+	newest := releases[6]
 	site := addSite(t, client, "shop-1", nil)
 	get := func(subject string) []byte {
 		data, err := site.link.Get(context.Background(), subject)
@@ -76,24 +85,31 @@ func TestPushStoresWhatASiteNeeds(t *testing.T) {
 		return data
 	}
 	var offer fleetsync.Offer
-	if err := decodeRecord(get(fleetsync.BundleSubject(bundle.DigestOf(newer.file.Manifest))), &offer); err != nil {
+	if err := decodeRecord(get(fleetsync.BundleSubject(pushed.Digest)), &offer); err != nil {
 		t.Fatal(err)
 	}
-	if len(offer.Deltas) != 1 || offer.Deltas[0].From != bundle.DigestOf(older.content) {
-		t.Fatalf("deltas %+v", offer.Deltas)
+	if offer.Full.Chunks < 3 || len(offer.Deltas) != deltaDepth || len(pushed.Deltas) != deltaDepth || pushed.Deltas[0].From != "1.5.0" {
+		t.Fatalf("%d chunks, deltas %+v", offer.Full.Chunks, pushed.Deltas)
 	}
-	var packed, delta []byte
+	var packed []byte
 	for n := range offer.Full.Chunks {
-		packed = append(packed, get(fleetsync.BlobSubject(bundle.DigestOf(newer.content), n))...)
+		packed = append(packed, get(fleetsync.BlobSubject(pushed.Content, n))...)
 	}
-	for n := range offer.Deltas[0].Chunks {
-		delta = append(delta, get(fleetsync.DeltaSubject(bundle.DigestOf(older.content), bundle.DigestOf(newer.content), n))...)
-	}
-	if content, err := wire.Decompress(packed, int64(len(newer.content))); err != nil || !bytes.Equal(content, newer.content) {
+	if content, err := wire.Decompress(packed, int64(len(newest.content))); err != nil || !bytes.Equal(content, newest.content) {
 		t.Errorf("whole: %v", err)
 	}
-	if content, err := wire.ApplyDelta(older.content, delta, int64(len(newer.content))); err != nil || !bytes.Equal(content, newer.content) {
-		t.Errorf("by delta: %v", err)
+	for i, offered := range offer.Deltas {
+		older := releases[5-i]
+		var delta []byte
+		for n := range offered.Chunks {
+			delta = append(delta, get(fleetsync.DeltaSubject(offered.From, pushed.Content, n))...)
+		}
+		if offered.From != bundle.DigestOf(older.content) || offered.Size > 1<<10 {
+			t.Errorf("delta %d is from %s in %d bytes", i, offered.From, offered.Size)
+		}
+		if content, err := wire.ApplyDelta(older.content, delta, int64(len(newest.content))); err != nil || !bytes.Equal(content, newest.content) {
+			t.Errorf("by delta %d: %v", i, err)
+		}
 	}
 }
 

@@ -130,7 +130,11 @@ type release struct {
 
 func releaseOf(t *testing.T, version bundle.Version, counter bundle.Counter, key releaseKey, edits ...func(*bundle.Manifest)) release {
 	t.Helper()
-	content := contentOf(t, "text of "+string(version))
+	return releaseWith(t, contentOf(t, "text of "+string(version)), version, counter, key, edits...)
+}
+
+func releaseWith(t *testing.T, content []byte, version bundle.Version, counter bundle.Counter, key releaseKey, edits ...func(*bundle.Manifest)) release {
+	t.Helper()
 	m := &bundle.Manifest{
 		Schema: bundle.Schema, Name: "shop", Version: version, Counter: counter, Created: noon,
 		Policy:  bundle.Policy{Prune: true, Drift: bundle.DriftEnforce},

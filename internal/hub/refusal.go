@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
@@ -36,6 +37,9 @@ func problemOf(err error) api.Problem {
 		return refusal.Problem
 	case errors.As(err, &distrust):
 		return api.Problem{Status: statusOf(distrust.Reason), Title: "bundle refused", Detail: distrust.Error(), Hint: distrust.Hint(), Reason: string(distrust.Reason)}
+	}
+	if errors.Is(err, stream.ErrTooLarge) {
+		return api.Problem{Status: http.StatusRequestEntityTooLarge, Title: "too large for one message of the bus", Detail: err.Error(), Reason: "TooLarge"}
 	}
 	return api.Problem{
 		Status: http.StatusServiceUnavailable, Title: "the hub could not do it", Detail: err.Error(), Reason: "Unavailable",

@@ -274,7 +274,7 @@ func (s *siteView) freshness(now time.Time, heartBeat time.Duration) api.Freshne
 func (s *siteView) alarms() []string {
 	alarms := s.ingest.Alarms()
 	if s.refused > 0 {
-		alarms = append(alarms, fmt.Sprintf("%d messages refused, the last at %s: %s", s.refused, s.refuseAt.UTC().Format(time.RFC3339), s.refusal))
+		alarms = append(alarms, fmt.Sprintf("refused messages: %d, the last at %s: %s", s.refused, s.refuseAt.UTC().Format(time.RFC3339), s.refusal))
 	}
 	if state, _ := s.ingest.Snapshot(); state != nil {
 		if state.Assignment > s.desired.Sequence {

@@ -184,7 +184,7 @@ func TestT18_ForgedAndReplayedMessagesChangeNothing(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 		after, _ := view.Site(minute(2), "shop-1")
-		if len(after.Alarms) != 1 || !strings.Contains(after.Alarms[0], "1 messages refused") {
+		if len(after.Alarms) != 1 || !strings.Contains(after.Alarms[0], "refused messages: 1,") {
 			t.Errorf("%s: alarms %q, want the refusal", name, after.Alarms)
 		}
 		if name == "older state" { // the site's own key: it was heard, though what it said is old
