@@ -76,8 +76,7 @@ func skipValue(b []byte, i int) (int, error) {
 			i++
 			continue
 		default:
-			for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] != ':' && b[i] > ' ' {
-				i++
+			for i++; i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] != ':' && b[i] > ' '; i++ {
 			}
 		}
 		if depth <= 0 {

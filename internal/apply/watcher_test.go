@@ -22,6 +22,7 @@ type lookout struct {
 	mu      sync.Mutex
 	said    []string
 	health  []apply.HealthSeen
+	reach   string
 	correct bool
 	stop    func()
 }
@@ -59,6 +60,11 @@ func (l *lookout) hear(e apply.Event) {
 		}
 	case apply.Corrected:
 		l.said = append(l.said, fmt.Sprint("corrected ", e.Drift.Object, " ", e.Err))
+	case apply.ClusterSeen:
+		l.reach = "reachable"
+		if !e.Reachable {
+			l.reach = e.Message
+		}
 	case apply.HealthSeen:
 		l.health = append(l.health, e)
 	}
