@@ -26,7 +26,7 @@ const deltaDepth = 5
 // What it writes, in this order: chunks, deltas, offer, catalog entry. Each is immutable and each is made of the bundle alone, so that a
 // crash in between leaves nothing a site or an operator sees, and the same push again goes on where it ended.
 func (h *Hub) Push(ctx context.Context, file []byte) (api.Bundle, error) {
-	verified, signatures, err := h.verifyFile(file)
+	verified, parts, err := h.verifyFile(file)
 	if err != nil {
 		return api.Bundle{}, err
 	}
@@ -42,7 +42,7 @@ func (h *Hub) Push(ctx context.Context, file []byte) (api.Bundle, error) {
 	if err := h.checkCounter(verified.Signed()); err != nil {
 		return api.Bundle{}, err
 	}
-	entry, err := h.keep(ctx, verified, signatures)
+	entry, err := h.keep(ctx, verified, parts)
 	if errors.Is(err, stream.ErrConflict) {
 		return h.lostRace(ctx, verified)
 	}
@@ -54,7 +54,7 @@ func (h *Hub) Push(ctx context.Context, file []byte) (api.Bundle, error) {
 }
 
 // verifyFile believes nothing of a file but what trust and digests prove; it is what a site does with the same bytes.
-func (h *Hub) verifyFile(raw []byte) (verify.Verified, [][]byte, error) {
+func (h *Hub) verifyFile(raw []byte) (verify.Verified, *bundle.File, error) {
 	file, err := bundle.DecodeFile(raw)
 	if err != nil {
 		return verify.Verified{}, nil, malformed("not a bundle file", err)
@@ -70,7 +70,7 @@ func (h *Hub) verifyFile(raw []byte) (verify.Verified, [][]byte, error) {
 		}
 	}
 	verified, err := signed.WithContent(content)
-	return verified, file.Signatures, err
+	return verified, file, err
 }
 
 // known says whether the catalog has the bundle; the same name and version with another manifest is refused.
@@ -120,14 +120,11 @@ func (h *Hub) lostRace(ctx context.Context, verified verify.Verified) (api.Bundl
 }
 
 // keep writes the bundle. stream.ErrConflict says that somebody else has written its catalog entry.
-func (h *Hub) keep(ctx context.Context, verified verify.Verified, signatures [][]byte) (CatalogEntry, error) {
+func (h *Hub) keep(ctx context.Context, verified verify.Verified, parts *bundle.File) (CatalogEntry, error) {
 	m := verified.Manifest()
-	packed, err := wire.Compress(verified.Content())
-	if err != nil {
-		return CatalogEntry{}, err
-	}
-	offer := fleetsync.Offer{Manifest: verified.Signed().Bytes(), Signatures: signatures}
-	if offer.Full, err = h.storeChunks(ctx, packed, func(n int) string { return fleetsync.BlobSubject(m.Content.Digest, n) }); err != nil {
+	offer := fleetsync.Offer{Manifest: verified.Signed().Bytes(), Signatures: parts.Signatures}
+	var err error
+	if offer.Full, err = h.storeContent(ctx, verified, parts.Content); err != nil {
 		return CatalogEntry{}, fmt.Errorf("content: %w", err)
 	}
 	entry := CatalogEntry{
@@ -152,6 +149,28 @@ func (h *Hub) keep(ctx context.Context, verified verify.Verified, signatures [][
 	}
 	h.fold(stream.Message{Subject: subject, Data: raw, Time: entry.Pushed})
 	return entry, nil
+}
+
+// storeContent writes the content as it came compressed. Content that another bundle brought is there already; what an earlier, broken push
+// began to write in other bytes is completed if it was this program that had compressed it.
+func (h *Hub) storeContent(ctx context.Context, verified verify.Verified, packed []byte) (fleetsync.Blob, error) {
+	digest := verified.Manifest().Content.Digest
+	h.mu.Lock()
+	same, known := h.view.EntryWith(digest)
+	h.mu.Unlock()
+	if known {
+		offer, _, err := h.offer(ctx, same.Digest)
+		return offer.Full, err
+	}
+	subject := func(n int) string { return fleetsync.BlobSubject(digest, n) }
+	blob, err := h.storeChunks(ctx, packed, subject)
+	if !errors.Is(err, errOtherBytes) {
+		return blob, err
+	}
+	if packed, err = wire.Compress(verified.Content()); err != nil {
+		return blob, err
+	}
+	return h.storeChunks(ctx, packed, subject)
 }
 
 // storeChunks writes bytes in chunks. A chunk that is there already has to be the same one: it is from an earlier, broken push.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -168,6 +170,42 @@ func TestT01_T02_T03_T06_PushRefuses(t *testing.T) {
 		}
 	}
 	push(t, client, next) // and the right one still goes
+}
+
+// The same content in other compressed bytes: of another bundle it is there already, of a broken push it is completed where that can be.
+func TestContentIsKeptOnceHoweverItIsCompressed(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	first := releaseOf(t, "1.0.0", 1, ours())
+	pushed := push(t, client, first)
+	other := releaseWith(t, first.content, "1.0.1", 2, ours())
+	other.file.Content = loosely(t, first.content)
+	if bytes.Equal(other.file.Content, first.file.Content) {
+		t.Fatal("compressed the same")
+	}
+	if again := push(t, client, other); again.Content != pushed.Content || again.Wire != pushed.Wire {
+		t.Errorf("pushed %+v, want the content of %+v", again, pushed)
+	}
+	if _, err := client.BundleFile(context.Background(), bundle.Ref{Name: "shop", Version: "1.0.1"}); err != nil {
+		t.Error(err)
+	}
+	third := releaseOf(t, "1.2.0", 3, ours())
+	if _, err := h.storeChunks(context.Background(), third.file.Content, func(n int) string { return fleetsync.BlobSubject(bundle.DigestOf(third.content), n) }); err != nil {
+		t.Fatal(err)
+	}
+	third.file.Content = loosely(t, third.content)
+	push(t, client, third)
+}
+
+// loosely compresses as no part of Holdfast does.
+func loosely(t *testing.T, content []byte) []byte {
+	t.Helper()
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer encoder.Close()
+	return encoder.EncodeAll(content, nil)
 }
 
 func TestP07_PushRefusesWhatIsNoBundleFile(t *testing.T) {

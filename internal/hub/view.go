@@ -314,6 +314,16 @@ func (v *View) Entry(ref bundle.Ref) (CatalogEntry, bool) {
 	return entry, known
 }
 
+// EntryWith is an entry of any name with the content.
+func (v *View) EntryWith(content bundle.Digest) (CatalogEntry, bool) {
+	for _, entry := range v.catalog {
+		if entry.Content == content {
+			return entry, true
+		}
+	}
+	return CatalogEntry{}, false
+}
+
 // Releases are the entries of a name, the highest counter first.
 func (v *View) Releases(name bundle.Name) []CatalogEntry {
 	var releases []CatalogEntry
