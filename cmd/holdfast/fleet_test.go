@@ -12,7 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
-	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/hub"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
@@ -57,7 +57,7 @@ func report(ts *testscript.TestScript, neg bool, args []string) {
 	key := ed25519.NewKeyFromSeed(seed)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(site.CA))
-	link, err := bus.Dial(bus.LinkOptions{Site: site.Site, Servers: site.Servers, CA: roots, JWT: site.JWT, Seed: site.Seed})
+	link, err := link.Dial(link.Options{Site: site.Site, Servers: site.Servers, CA: roots, JWT: site.JWT, Seed: site.Seed})
 	ts.Check(err)
 	defer link.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

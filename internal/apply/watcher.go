@@ -155,7 +155,10 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 		}
 		if before != nil && before.subjects[o.ObjectID] != nil {
 			old := before.subjects[o.ObjectID]
-			s.fight, s.verdict, s.drift = old.fight, old.verdict, old.drift
+			s.fight, s.drift = old.fight, old.drift
+			if s.item == old.item { // what was applied anew has yet to become healthy
+				s.verdict = old.verdict
+			}
 		}
 		s.lookWanted = !passive(o.ObjectID)
 		t.subjects[o.ObjectID] = s

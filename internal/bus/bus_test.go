@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/bustest"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -106,18 +107,18 @@ func (b *bench) hub(t testing.TB) *Hub {
 	return h
 }
 
-func (b *bench) linkOptions(t testing.TB, site bundle.SiteID, url string) LinkOptions {
+func (b *bench) linkOptions(t testing.TB, site bundle.SiteID, url string) link.Options {
 	t.Helper()
 	seed, public, err := NewSiteKey()
 	must(t, err)
 	token, err := b.keys.SiteUser(site, public)
 	must(t, err)
-	return LinkOptions{Site: site, Servers: []string{url}, CA: b.pool, JWT: token, Seed: seed, RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond}
+	return link.Options{Site: site, Servers: []string{url}, CA: b.pool, JWT: token, Seed: seed, RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond}
 }
 
-func (b *bench) link(t testing.TB, site bundle.SiteID, url string) *Link {
+func (b *bench) link(t testing.TB, site bundle.SiteID, url string) *link.Link {
 	t.Helper()
-	l, err := Dial(b.linkOptions(t, site, url))
+	l, err := link.Dial(b.linkOptions(t, site, url))
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -57,7 +58,7 @@ func ConnectHub(ctx context.Context, o HubOptions) (*Hub, error) {
 		nats.Name("holdfast-hub"),
 		nats.UserJWTAndSeed(o.Credentials.JWT, o.Credentials.Seed),
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return fullJitter(time.Second, 30*time.Second, attempts) }),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return line.FullJitter(time.Second, 30*time.Second, attempts) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("connection to the bus lost", zap.Error(err)) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("connection to the bus is back", zap.String("server", nc.ConnectedUrl()))
@@ -122,11 +123,11 @@ func (h *Hub) publish(ctx context.Context, rule stream.Rule, subject string, dat
 	if len(data) > stream.MaxMessage {
 		return 0, fmt.Errorf("%s: %w: %d bytes, at most %d", subject, stream.ErrTooLarge, len(data), stream.MaxMessage)
 	}
-	ctx, cancel := bounded(ctx, hubTimeout)
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	ack, err := h.js.Publish(ctx, subject, data, append(opts, jetstream.WithExpectStream(rule.Name))...)
 	if err != nil {
-		return 0, fmt.Errorf("store %s: %w", subject, meaning(err))
+		return 0, fmt.Errorf("store %s: %w", subject, line.Meaning(err))
 	}
 	return ack.Sequence, nil
 }
@@ -146,17 +147,17 @@ func (h *Hub) CreateAll(ctx context.Context, messages []stream.Message) error {
 		f, err := h.js.PublishAsync(m.Subject, m.Data, jetstream.WithExpectStream(rule.Name),
 			jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithStallWait(hubTimeout))
 		if err != nil {
-			return fmt.Errorf("store %s: %w", m.Subject, meaning(err))
+			return fmt.Errorf("store %s: %w", m.Subject, line.Meaning(err))
 		}
 		futures = append(futures, f)
 	}
-	ctx, cancel := bounded(ctx, time.Minute)
+	ctx, cancel := line.Bounded(ctx, time.Minute)
 	defer cancel()
 	for i, f := range futures {
 		select {
 		case <-f.Ok():
 		case err := <-f.Err():
-			if err = meaning(err); errors.Is(err, stream.ErrConflict) {
+			if err = line.Meaning(err); errors.Is(err, stream.ErrConflict) {
 				err = stream.ErrExists
 			}
 			return fmt.Errorf("store %s: %w", messages[i].Subject, err)
@@ -177,14 +178,14 @@ func (h *Hub) Get(ctx context.Context, subject string) (stream.Message, error) {
 	if err != nil {
 		return stream.Message{}, err
 	}
-	ctx, cancel := bounded(ctx, hubTimeout)
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	m, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return stream.Message{}, fmt.Errorf("%s: %w", subject, fleetsync.ErrNotFound)
 	}
 	if err != nil {
-		return stream.Message{}, fmt.Errorf("read %s: %w", subject, meaning(err))
+		return stream.Message{}, fmt.Errorf("read %s: %w", subject, line.Meaning(err))
 	}
 	return stream.Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Data}, nil
 }
@@ -195,10 +196,10 @@ func (h *Hub) Delete(ctx context.Context, name, subject string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx, hubTimeout)
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	if err := s.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-		return fmt.Errorf("delete %s: %w", subject, meaning(err))
+		return fmt.Errorf("delete %s: %w", subject, line.Meaning(err))
 	}
 	return nil
 }
@@ -211,11 +212,11 @@ func (h *Hub) stream(ctx context.Context, name string) (jetstream.Stream, error)
 	if s != nil {
 		return s, nil
 	}
-	ctx, cancel := bounded(ctx, hubTimeout)
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	s, err := h.js.Stream(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, meaning(err))
+		return nil, fmt.Errorf("stream %s: %w", name, line.Meaning(err))
 	}
 	h.mu.Lock()
 	h.streams[name] = s
@@ -226,7 +227,7 @@ func (h *Hub) stream(ctx context.Context, name string) (jetstream.Stream, error)
 // Poke tells a site, where it is connected, that there is something new for it. Nobody is told whether it heard.
 func (h *Hub) Poke(site bundle.SiteID) error {
 	if err := h.nc.Publish(fleetsync.PokeSubject(site), nil); err != nil {
-		return fmt.Errorf("poke %s: %w", site, meaning(err))
+		return fmt.Errorf("poke %s: %w", site, line.Meaning(err))
 	}
 	return nil
 }
@@ -245,38 +246,7 @@ func (h *Hub) OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err
 		err = h.nc.FlushTimeout(hubTimeout)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen to heartbeats: %w", meaning(err))
+		return nil, fmt.Errorf("listen to heartbeats: %w", line.Meaning(err))
 	}
 	return func() { _ = sub.Unsubscribe() }, nil
-}
-
-// meaning gives an error of NATS one of our meanings where it has one.
-func meaning(err error) error {
-	var api *jetstream.APIError
-	switch {
-	case errors.As(err, &api) && (api.ErrorCode == codeWrongLast || api.ErrorCode == codeWrongLastConstant):
-		return stream.ErrConflict
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected),
-		errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%w: %w", fleetsync.ErrNoLink, err)
-	case errors.Is(err, nats.ErrPermissionViolation):
-		return fmt.Errorf("%w: %w", stream.ErrDenied, err)
-	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("%w: %w", stream.ErrTooLarge, err)
-	}
-	return err
-}
-
-// Codes of JetStream's errors for a sequence that is not the expected one.
-const (
-	codeWrongLast         = 10071
-	codeWrongLastConstant = 10164
-)
-
-// bounded gives a context a deadline where it has none.
-func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, d)
 }

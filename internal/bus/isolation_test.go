@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/bustest"
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -35,13 +37,13 @@ type raw struct {
 	n     int
 }
 
-func connectRaw(t *testing.T, b *bench, o LinkOptions) *raw {
+func connectRaw(t *testing.T, b *bench, o link.Options) *raw {
 	t.Helper()
 	nc, err := nats.Connect(b.server.URL(), nats.UserJWTAndSeed(o.JWT, o.Seed), nats.Secure(&tls.Config{RootCAs: b.pool}),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	must(t, err)
 	t.Cleanup(nc.Close)
-	return &raw{Conn: nc, inbox: mustGet[*nats.Subscription](t)(nc.SubscribeSync(inboxPrefix(o.Site) + ".>"))}
+	return &raw{Conn: nc, inbox: mustGet[*nats.Subscription](t)(nc.SubscribeSync(line.InboxPrefix(o.Site) + ".>"))}
 }
 
 // ask publishes a request. Either the server refuses the subject, or whatever comes back within a while is the answer.
@@ -116,7 +118,7 @@ func TestT17_SiteReachesOnlyItsOwn(t *testing.T) {
 	allowed := map[string]bool{}
 	for name, subjects := range stream.ReadsOf(mallory) {
 		for _, s := range subjects {
-			allowed[directGet(name, strings.ReplaceAll(s, "*", strings.Repeat("ab", 32)))] = true
+			allowed[line.DirectGet(name, strings.ReplaceAll(s, "*", strings.Repeat("ab", 32)))] = true
 		}
 	}
 	for _, s := range append(stream.WritesOf(mallory), stream.HelloOf(mallory)) {
@@ -158,7 +160,7 @@ func everySubject() (subjects []string) {
 				s := strings.NewReplacer("*", name, ">", name).Replace(pattern)
 				subjects = append(subjects, s)
 				if rule.Name != stream.Bundles && rule.Name != stream.Blobs { // those are for every site to read
-					subjects = append(subjects, directGet(rule.Name, s))
+					subjects = append(subjects, line.DirectGet(rule.Name, s))
 				}
 			}
 			subjects = append(subjects, "$JS.API.CONSUMER.INFO."+rule.Name+"."+name, "$JS.API.CONSUMER.MSG.NEXT."+rule.Name+"."+name,
@@ -180,7 +182,7 @@ func TestT17_SubscribesOnlyToItsOwn(t *testing.T) {
 	b, h, r := attacked(t)
 	heard := make(chan *nats.Msg, 100)
 	for _, s := range []string{">", "*", "*.>", "hf.>", "hf.*.*", "hf.event.*", "hf.poke.*", "hf.poke.>", fleetsync.PokeSubject(victim), "hf.hello.*", "_INBOX.>", "_INBOX_*.>",
-		inboxPrefix(victim) + ".>", "$JS.>", "$JS.API.>", "$SYS.>", "_R_.>", "$JS.ACK.>", fleetsync.StateSubject(mallory)} {
+		line.InboxPrefix(victim) + ".>", "$JS.>", "$JS.API.>", "$SYS.>", "_R_.>", "$JS.ACK.>", fleetsync.StateSubject(mallory)} {
 		sub, err := r.ChanSubscribe(s, heard)
 		must(t, err)
 		if !r.refused(t, s) {
@@ -204,7 +206,7 @@ func TestT17_SubscribesOnlyToItsOwn(t *testing.T) {
 
 func TestT17_PayloadReadsNoOtherSubject(t *testing.T) {
 	_, _, r := attacked(t)
-	own := directGet(stream.Desired, fleetsync.DesiredSubject(mallory))
+	own := line.DirectGet(stream.Desired, fleetsync.DesiredSubject(mallory))
 	for _, payload := range []any{
 		map[string]any{"last_by_subj": fleetsync.DesiredSubject(victim)},
 		map[string]any{"next_by_subj": fleetsync.DesiredSubject(victim)},
@@ -227,11 +229,11 @@ func TestT17_PayloadReadsNoOtherSubject(t *testing.T) {
 	}
 	// A wildcard in the place of the subject is a name like any other, and the permission is literal.
 	for _, s := range []string{"hf.desired.*", "hf.desired.>", "hf.*." + string(victim)} {
-		answer, _ := r.ask(t, directGet(stream.Desired, s), nil, 100*time.Millisecond)
+		answer, _ := r.ask(t, line.DirectGet(stream.Desired, s), nil, 100*time.Millisecond)
 		mustNotLeak(t, s, answer)
 	}
 	// Where the permission has a wildcard, so may the request: it reads the newest of what every site may read anyway.
-	answer, _ := r.ask(t, directGet(stream.Bundles, "hf.bundle.*"), nil, 5*time.Second)
+	answer, _ := r.ask(t, line.DirectGet(stream.Bundles, "hf.bundle.*"), nil, 5*time.Second)
 	if answer == nil || string(answer.Data) != "offer" {
 		t.Errorf("newest bundle: %v", answer)
 	}
@@ -249,7 +251,7 @@ func TestT17_OneAccountWouldNotDo(t *testing.T) {
 	o.JWT = mustGet[string](t)(claims.Encode(account))
 	r := connectRaw(t, b, o)
 	before := ofVictim(census(t, h))
-	must(t, r.PublishRequest(directGet(stream.Desired, fleetsync.DesiredSubject(mallory)), fleetsync.EventSubject(victim), nil))
+	must(t, r.PublishRequest(line.DirectGet(stream.Desired, fleetsync.DesiredSubject(mallory)), fleetsync.EventSubject(victim), nil))
 	eventually(t, "the attack works where there is one account", func() bool { return ofVictim(census(t, h)) != before })
 }
 
@@ -258,7 +260,7 @@ func TestT17_ReplySubjectWritesNowhere(t *testing.T) {
 	other := connectRaw(t, b, b.linkOptions(t, victim, b.server.URL()))
 	must(t, other.Flush())
 	before := census(t, h)
-	desired := directGet(stream.Desired, fleetsync.DesiredSubject(mallory))
+	desired := line.DirectGet(stream.Desired, fleetsync.DesiredSubject(mallory))
 	for _, reply := range []string{fleetsync.EventSubject(victim), fleetsync.StateSubject(victim), fleetsync.DesiredSubject(victim), "hf.site.shop-9", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS"} {
 		must(t, r.PublishRequest(desired, reply, nil))
 		must(t, r.PublishRequest(stream.HelloOf(mallory), reply, []byte("x")))
@@ -357,7 +359,7 @@ func TestT17_DeniedFailsFast(t *testing.T) {
 	b.hub(t)
 	o := b.linkOptions(t, mallory, b.server.URL())
 	o.Site = victim
-	l, err := Dial(o)
+	l, err := link.Dial(o)
 	must(t, err)
 	defer l.Close()
 	bustest.Await(t, l, fleetsync.LinkUp)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -164,17 +165,12 @@ func sitePermissions(site bundle.SiteID) jwt.Permissions {
 	p.Pub.Allow.Add(stream.HelloOf(site))
 	for name, subjects := range stream.ReadsOf(site) {
 		for _, s := range subjects {
-			p.Pub.Allow.Add(directGet(name, s))
+			p.Pub.Allow.Add(line.DirectGet(name, s))
 		}
 	}
-	p.Sub.Allow.Add(inboxPrefix(site)+".>", fleetsync.PokeSubject(site))
+	p.Sub.Allow.Add(line.InboxPrefix(site)+".>", fleetsync.PokeSubject(site))
 	return p
 }
-
-// directGet is the API subject that reads the newest message of a subject, and can read nothing else.
-func directGet(stream, subject string) string { return "$JS.API.DIRECT.GET." + stream + "." + subject }
-
-func inboxPrefix(site bundle.SiteID) string { return "_INBOX_" + string(site) }
 
 // share is one subject that HUB offers and SITES takes.
 type share struct {
@@ -193,7 +189,7 @@ func shares() []share {
 	}
 	for name, subjects := range stream.ReadsOf("*") {
 		for _, subject := range subjects {
-			s = append(s, share{directGet(name, subject), jwt.Service})
+			s = append(s, share{line.DirectGet(name, subject), jwt.Service})
 		}
 	}
 	return s

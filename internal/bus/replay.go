@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 )
 
@@ -54,20 +55,20 @@ func (h *Hub) replay(ctx context.Context, name, filter string, from uint64, toEn
 	}
 	consumer, err := h.js.OrderedConsumer(ctx, name, config)
 	if err != nil {
-		return fmt.Errorf("replay %s: %w", name, meaning(err))
+		return fmt.Errorf("replay %s: %w", name, line.Meaning(err))
 	}
 	if toEnd && consumer.CachedInfo().NumPending == 0 {
 		return nil
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
-		return fmt.Errorf("replay %s: %w", name, meaning(err))
+		return fmt.Errorf("replay %s: %w", name, line.Meaning(err))
 	}
 	defer messages.Stop()
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return fmt.Errorf("replay %s: %w", name, meaning(err))
+			return fmt.Errorf("replay %s: %w", name, line.Meaning(err))
 		}
 		meta, err := m.Metadata()
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 )
 
@@ -32,15 +33,10 @@ type ServerOptions struct {
 	MaxStoreBytes int64
 }
 
-// Limits of the embedded server that are not the operator's to choose. Links are slow and far away: a handshake over a satellite takes
-// seconds, and a write that moves on at all is given time.
+// Limits of the embedded server that are not the operator's to choose.
 const (
-	pingInterval  = 2 * time.Minute
-	pingsOut      = 2
-	handshake     = 15 * time.Second
-	writeDeadline = 30 * time.Second
-	maxPending    = 16 << 20 // bytes waiting for one connection
-	startTimeout  = 5 * time.Minute
+	maxPending   = 16 << 20 // bytes waiting for one connection
+	startTimeout = 5 * time.Minute
 )
 
 // Server is an embedded NATS server with JetStream.
@@ -86,9 +82,9 @@ func serverOptions(o ServerOptions) (*server.Options, error) {
 		ServerName: "holdfast-hub", Host: host, Port: port,
 		NoSigs: true, DisableJetStreamBanner: true,
 		MaxConn: o.MaxConnections, MaxPayload: stream.MaxMessage, MaxPending: maxPending,
-		PingInterval: pingInterval, MaxPingsOut: pingsOut,
-		TLSConfig: secure, TLS: true, TLSTimeout: handshake.Seconds(), AuthTimeout: handshake.Seconds() + 1,
-		WriteDeadline: writeDeadline, WriteTimeout: server.WriteTimeoutPolicyRetry,
+		PingInterval: line.PingInterval, MaxPingsOut: line.PingsOut,
+		TLSConfig: secure, TLS: true, TLSTimeout: line.Handshake.Seconds(), AuthTimeout: line.Handshake.Seconds() + 1,
+		WriteDeadline: line.WriteDeadline, WriteTimeout: server.WriteTimeoutPolicyRetry,
 		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, SyncAlways: true,
 		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1},
 	}

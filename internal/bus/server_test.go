@@ -24,6 +24,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/bustest"
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -91,7 +93,7 @@ func TestT24_OnlyTheRightClientsGetIn(t *testing.T) {
 			nc.Close()
 		}
 	}
-	// In the clear: the server greets, and takes nothing but a TLS handshake.
+	// In the clear: the server greets, and takes nothing but a TLS line.Handshake.
 	conn := mustGet[net.Conn](t)(net.Dial("tcp", s.Addr()))
 	defer conn.Close()
 	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
@@ -343,8 +345,8 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 	mustGet[uint64](t)(h.Put(t.Context(), fleetsync.DesiredSubject("shop-1"), []byte("x")))
 	c := newCable(t, b.server.Addr())
 	o := b.linkOptions(t, "shop-1", c.url())
-	o.probe = 200 * time.Millisecond
-	l, err := Dial(o)
+	o.ProbeTimeout = 200 * time.Millisecond
+	l, err := link.Dial(o)
 	must(t, err)
 	defer l.Close()
 	bustest.Await(t, l, fleetsync.LinkUp)
@@ -375,11 +377,7 @@ func TestCutFailsWhatWaits(t *testing.T) {
 		_, err := l.Get(context.Background(), fleetsync.DesiredSubject("shop-1"))
 		done <- err
 	}()
-	eventually(t, "the request waits", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.denied) == 1
-	})
+	eventually(t, "the request waits", func() bool { return l.Waiting() == 1 })
 	c.sever()
 	thaw()
 	select {
@@ -396,7 +394,7 @@ func TestDialReturnsAtOnceAndRefusesNonsense(t *testing.T) {
 	b := newBench(t)
 	good := b.linkOptions(t, "shop-1", "tls://192.0.2.1:4222")
 	began := time.Now()
-	l, err := Dial(good)
+	l, err := link.Dial(good)
 	must(t, err)
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("took %s", took)
@@ -405,15 +403,15 @@ func TestDialReturnsAtOnceAndRefusesNonsense(t *testing.T) {
 		t.Errorf("get: %v", err)
 	}
 	go l.Close() // waits for the attempt under way
-	for name, change := range map[string]func(*LinkOptions){
-		"site":     func(o *LinkOptions) { o.Site = "*" },
-		"servers":  func(o *LinkOptions) { o.Servers = nil },
-		"no TLS":   func(o *LinkOptions) { o.Servers = []string{"nats://hub:4222"} },
-		"the seed": func(o *LinkOptions) { o.Seed = "SUSECRET" },
+	for name, change := range map[string]func(*link.Options){
+		"site":     func(o *link.Options) { o.Site = "*" },
+		"servers":  func(o *link.Options) { o.Servers = nil },
+		"no TLS":   func(o *link.Options) { o.Servers = []string{"nats://hub:4222"} },
+		"the seed": func(o *link.Options) { o.Seed = "SUSECRET" },
 	} {
 		o := good
 		change(&o)
-		if _, err := Dial(o); err == nil || strings.Contains(err.Error(), "SECRET") {
+		if _, err := link.Dial(o); err == nil || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -475,7 +473,7 @@ func TestFanOut(t *testing.T) {
 	b := newBench(t)
 	b.start(t, "127.0.0.1:0")
 	h := b.hub(t)
-	links := make([]*Link, sites)
+	links := make([]*link.Link, sites)
 	for i := range links {
 		links[i] = b.link(t, bundle.SiteID(fmt.Sprintf("shop-%03d", i)), b.server.URL())
 	}
@@ -516,27 +514,12 @@ func TestFullJitter(t *testing.T) {
 	for attempts, bound := range map[int]time.Duration{0: time.Second, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
 		var most time.Duration
 		for range 2000 {
-			most = max(most, fullJitter(time.Second, 5*time.Minute, attempts))
+			most = max(most, line.FullJitter(time.Second, 5*time.Minute, attempts))
 		}
 		if most > bound || most < bound/2 {
 			t.Errorf("attempt %d: at most %s, want nearly %s", attempts, most, bound)
 		}
 	}
-}
-
-func FuzzCheckAck(f *testing.F) {
-	f.Add([]byte(`{"stream":"EVENTS","seq":7}`))
-	f.Add([]byte(`{"error":{"code":503,"description":"x"},"stream":"EVENTS","seq":7}`))
-	f.Add([]byte(`+OK`))
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		if checkAck(answer, stream.Events) != nil {
-			return
-		}
-		var ack map[string]any
-		if err := json.Unmarshal(answer, &ack); err != nil {
-			t.Errorf("%q was taken for an acknowledgement", answer)
-		}
-	})
 }
 
 func FuzzParseCredentials(f *testing.F) {

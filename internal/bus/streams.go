@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 )
 
@@ -61,17 +62,17 @@ func streamConfig(rule stream.Rule, o StreamOptions) jetstream.StreamConfig {
 }
 
 func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig) error {
-	ctx, cancel := bounded(ctx, hubTimeout)
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	s, err := h.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if _, err := h.js.CreateStream(ctx, want); err != nil {
-			return fmt.Errorf("stream %s: make: %w", want.Name, meaning(err))
+			return fmt.Errorf("stream %s: make: %w", want.Name, line.Meaning(err))
 		}
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", want.Name, meaning(err))
+		return fmt.Errorf("stream %s: %w", want.Name, line.Meaning(err))
 	}
 	have := s.CachedInfo().Config
 	if err := compare(have, want); err != nil {
@@ -81,7 +82,7 @@ func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 		return nil
 	}
 	if _, err := h.js.UpdateStream(ctx, want); err != nil {
-		return fmt.Errorf("stream %s: change replicas, age or size: %w", want.Name, meaning(err))
+		return fmt.Errorf("stream %s: change replicas, age or size: %w", want.Name, line.Meaning(err))
 	}
 	return nil
 }

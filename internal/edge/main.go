@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
-	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -78,7 +78,7 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	link, err := bus.Dial(bus.LinkOptions{Site: site.Site, Servers: site.Servers, CA: ca, JWT: site.JWT, Seed: site.Seed, Log: c.Log, RetryMax: c.ReconnectMax})
+	link, err := link.Dial(link.Options{Site: site.Site, Servers: site.Servers, CA: ca, JWT: site.JWT, Seed: site.Seed, Log: c.Log, RetryMax: c.ReconnectMax})
 	if err != nil {
 		return fmt.Errorf("site file %s: %w", c.SiteFile, err)
 	}

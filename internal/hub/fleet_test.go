@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
@@ -187,7 +188,7 @@ type fakeSite struct {
 	grant api.SiteGrant
 	key   ed25519.PrivateKey
 	hub   ed25519.PublicKey
-	link  *bus.Link
+	link  *link.Link
 }
 
 func addSite(t *testing.T, client *api.Client, id bundle.SiteID, labels map[string]string) *fakeSite {
@@ -211,7 +212,7 @@ func addSite(t *testing.T, client *api.Client, id bundle.SiteID, labels map[stri
 	site := &fakeSite{t: t, id: id, grant: grant, key: ed25519.NewKeyFromSeed(raw), hub: hubKey}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(grant.CA))
-	site.link, err = bus.Dial(bus.LinkOptions{
+	site.link, err = link.Dial(link.Options{
 		Site: id, Servers: grant.Servers, CA: roots, JWT: grant.JWT, Seed: seed, RetryMin: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	})
 	if err != nil {

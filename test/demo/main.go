@@ -44,6 +44,7 @@ type demo struct {
 	fleet    *fleet.Fleet
 	clusters []*cluster.Cluster
 	release  release
+	since    time.Time // of the last assignment, or of the mended line
 }
 
 func run(ctx context.Context) error {
@@ -148,15 +149,15 @@ func (d *demo) firstRelease(ctx context.Context) error {
 func (d *demo) assign(version string) error {
 	args := append([]string{"assign"}, siteNames...)
 	_, err := d.fleet.CLI(append(args, d.release.name+"@"+version)...)
+	d.since = time.Now()
 	return err
 }
 
 func (d *demo) waitFor(ctx context.Context, site, version string) error {
-	began := time.Now()
 	if err := fleet.Until(ctx, patience, site+" to run "+version, func() error { return d.fleet.Runs(site, d.release.name, version) }); err != nil {
 		return err
 	}
-	d.done("%s runs %s@%s, healthy after %s", site, d.release.name, version, time.Since(began).Round(100*time.Millisecond))
+	d.done("%s runs %s@%s, healthy after %s", site, d.release.name, version, time.Since(d.since).Round(100*time.Millisecond))
 	return nil
 }
 
@@ -225,6 +226,7 @@ func (d *demo) damage(ctx context.Context, vandal *vandal, when string) error {
 func (d *demo) mend(ctx context.Context) error {
 	d.scene("The line is mended: Oslo catches up and tells what happened")
 	d.fleet.Sites["oslo"].Link.Mend()
+	d.since = time.Now()
 	if err := d.waitFor(ctx, "oslo", "1.1.0"); err != nil {
 		return err
 	}

@@ -1,4 +1,6 @@
-package bus
+// Package link is the site's end of the bus: a fleetsync.Link over NATS that never gives up. It is apart from package bus so that an agent
+// has no server in it.
+package link
 
 import (
 	"context"
@@ -7,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -16,13 +17,14 @@ import (
 	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/notices"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
-// Defaults of LinkOptions.
+// Defaults of Options.
 const (
 	defaultRetryMin = time.Second
 	defaultRetryMax = 5 * time.Minute
@@ -30,8 +32,8 @@ const (
 	probeTimeout    = 15 * time.Second // of the question whether a silent connection is alive
 )
 
-// LinkOptions says how a site reaches its hub.
-type LinkOptions struct {
+// Options says how a site reaches its hub.
+type Options struct {
 	Site    bundle.SiteID
 	Servers []string // NATS URLs, tls://host:port
 	CA      *x509.CertPool
@@ -44,12 +46,13 @@ type LinkOptions struct {
 	// PingInterval is how often a silent connection is tried; two unanswered pings end it. 0 is 2 min.
 	PingInterval time.Duration
 
-	probe time.Duration // 0 is probeTimeout
+	// ProbeTimeout is how long the answer to "are you still there" may take. 0 is 15 s.
+	ProbeTimeout time.Duration
 }
 
 // Link is a site's fleetsync.Link over NATS.
 type Link struct {
-	o      LinkOptions
+	o      Options
 	box    *notices.Box
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -67,7 +70,7 @@ type Link struct {
 var _ fleetsync.Link = (*Link)(nil)
 
 // Dial starts the link and returns at once, whether the hub is there or not. Errors are about the options only.
-func Dial(o LinkOptions) (*Link, error) {
+func Dial(o Options) (*Link, error) {
 	if _, err := bundle.ParseSiteID(string(o.Site)); err != nil {
 		return nil, fmt.Errorf("link: %w", err)
 	}
@@ -89,7 +92,7 @@ func Dial(o LinkOptions) (*Link, error) {
 	return l, nil
 }
 
-func (o LinkOptions) withDefaults() LinkOptions {
+func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
@@ -100,12 +103,23 @@ func (o LinkOptions) withDefaults() LinkOptions {
 		o.RetryMax = defaultRetryMax
 	}
 	if o.PingInterval <= 0 {
-		o.PingInterval = pingInterval
+		o.PingInterval = line.PingInterval
 	}
-	if o.probe <= 0 {
-		o.probe = probeTimeout
+	if o.ProbeTimeout <= 0 {
+		o.ProbeTimeout = probeTimeout
 	}
 	return o
+}
+
+// Waiting counts the requests that have no answer yet.
+func (l *Link) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := 0
+	for _, who := range l.denied {
+		waiting += len(who)
+	}
+	return waiting
 }
 
 // Notices tells what happens to the link. The channel is closed after Close.
@@ -128,7 +142,7 @@ func (l *Link) Get(ctx context.Context, subject string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
-	m, err := l.request(ctx, directGet(rule.Name, subject), nil)
+	m, err := l.request(ctx, line.DirectGet(rule.Name, subject), nil)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", subject, err)
 	}
@@ -201,7 +215,7 @@ func (l *Link) Hello(_ context.Context, subject string, data []byte) error {
 		return fmt.Errorf("hello: %w", fleetsync.ErrNoLink)
 	}
 	if err := nc.Publish(subject, data); err != nil {
-		return fmt.Errorf("hello: %w", meaning(err))
+		return fmt.Errorf("hello: %w", line.Meaning(err))
 	}
 	return nil
 }
@@ -212,7 +226,7 @@ func (l *Link) request(ctx context.Context, subject string, data []byte) (*nats.
 	if up == nil {
 		return nil, fleetsync.ErrNoLink
 	}
-	ctx, cancel := bounded(ctx, linkTimeout)
+	ctx, cancel := line.Bounded(ctx, linkTimeout)
 	defer cancel()
 	asking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -237,7 +251,7 @@ func (l *Link) request(ctx context.Context, subject string, data []byte) (*nats.
 		l.probe(nc)
 		return nil, context.Cause(ctx)
 	}
-	return nil, meaning(err)
+	return nil, line.Meaning(err)
 }
 
 func (l *Link) awaitRefusal(subject string) chan error {
@@ -289,7 +303,7 @@ func (l *Link) probe(nc *nats.Conn) {
 	}
 	l.probing = true
 	go func() {
-		err := nc.FlushTimeout(l.o.probe)
+		err := nc.FlushTimeout(l.o.ProbeTimeout)
 		if errors.Is(err, nats.ErrTimeout) {
 			l.o.Log.Info("connection to the hub is silent: connecting again")
 			_ = nc.ForceReconnect()
@@ -305,15 +319,6 @@ func (l *Link) conn() (nc *nats.Conn, up context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nc, l.up
-}
-
-// fullJitter is a random pause below a bound that doubles with each attempt.
-func fullJitter(least, most time.Duration, attempts int) time.Duration {
-	bound := most
-	if attempts < 30 {
-		bound = min(most, least<<max(attempts-1, 0))
-	}
-	return time.Duration(rand.Int64N(int64(bound) + 1))
 }
 
 func (l *Link) tls() *tls.Config { return &tls.Config{RootCAs: l.o.CA, MinVersion: tls.VersionTLS13} }

@@ -1,4 +1,4 @@
-package bus
+package link
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -28,7 +29,7 @@ func (l *Link) run() {
 			attempts = 1
 		}
 		select {
-		case <-time.After(fullJitter(l.o.RetryMin, l.o.RetryMax, attempts)):
+		case <-time.After(line.FullJitter(l.o.RetryMin, l.o.RetryMax, attempts)):
 		case <-l.ctx.Done():
 		}
 	}
@@ -76,12 +77,12 @@ func (l *Link) natsOptions() []nats.Option {
 		nats.Name("holdfast-edge " + string(l.o.Site)),
 		nats.UserJWTAndSeed(l.o.JWT, l.o.Seed),
 		nats.Secure(l.tls()),
-		nats.CustomInboxPrefix(inboxPrefix(l.o.Site)),
+		nats.CustomInboxPrefix(line.InboxPrefix(l.o.Site)),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1), // what cannot be sent now is in the store, not in memory
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return fullJitter(l.o.RetryMin, l.o.RetryMax, attempts) }),
-		nats.Timeout(handshake), nats.PingInterval(l.o.PingInterval), nats.MaxPingsOutstanding(pingsOut),
-		nats.FlusherTimeout(writeDeadline),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return line.FullJitter(l.o.RetryMin, l.o.RetryMax, attempts) }),
+		nats.Timeout(line.Handshake), nats.PingInterval(l.o.PingInterval), nats.MaxPingsOutstanding(line.PingsOut),
+		nats.FlusherTimeout(line.WriteDeadline),
 		nats.NoEcho(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.lost(err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.unreachable(err) }),
@@ -97,7 +98,7 @@ func (l *Link) natsOptions() []nats.Option {
 // greet makes the link usable. The poke subscription is at the server before the news is told, so that whoever looks for changes on
 // LinkUp misses none between looking and listening.
 func (l *Link) greet(nc *nats.Conn) {
-	if err := nc.FlushTimeout(handshake); err != nil {
+	if err := nc.FlushTimeout(line.Handshake); err != nil {
 		if errors.Is(err, nats.ErrTimeout) {
 			_ = nc.ForceReconnect()
 		}
