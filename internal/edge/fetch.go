@@ -59,11 +59,15 @@ func refusedOrFailed(result fleetsync.Fetched, err error) fleetsync.Fetched {
 	return result
 }
 
-// allowed asks whether a bundle whose signature holds is the one wanted, meant for this site and not older than what was accepted.
+// allowed asks whether a bundle whose signature holds is the one wanted, meant for this site and not older than what was accepted. What was
+// applied here before needs only to be itself.
 func (f *fetcher) allowed(signed verify.Signed, order fleetsync.Fetch, marks verify.Counters) error {
 	want := order.Bundle
 	if err := signed.Answers(verify.Asked{Name: want.Name, Version: want.Version, Digest: want.Digest}); err != nil {
 		return err
+	}
+	if order.Again {
+		return nil
 	}
 	if target := signed.Manifest().Target.Kubernetes; target != "" && order.Kubernetes == "" {
 		return fmt.Errorf("bundle %s@%s is for Kubernetes %s: the cluster's version is not known yet", want.Name, want.Version, target)

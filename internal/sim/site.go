@@ -219,7 +219,7 @@ func (s *site) fetch(f fleetsync.Fetch) fleetsync.Fetched {
 		return in
 	}
 	mark := s.edge.Marks()[f.Bundle.Name]
-	if r.counter < mark.Counter {
+	if r.counter < mark.Counter && !f.Again {
 		in.Refusal = &fleetsync.Refusal{Reason: string(verify.OlderCounter)}
 		return in
 	}

@@ -44,6 +44,7 @@ type Edge struct {
 	snapshot struct {
 		next     uint64
 		last     uint64 // sequence sent last
+		stored   uint64 // sequence the hub's stream has
 		dirty    bool
 		inFlight bool
 		notUntil time.Time
@@ -285,7 +286,9 @@ func (e *Edge) delivered(now time.Time, in Sent) {
 		e.outbox.delivered(now, in.Upto, in.Err != "")
 	case TypeState:
 		e.snapshot.inFlight = false
-		if in.Err != "" {
+		if in.Err == "" {
+			e.snapshot.stored = e.snapshot.last
+		} else {
 			e.snapshot.dirty = true
 			e.snapshot.notUntil = now.Add(firstRetry)
 		}
@@ -327,7 +330,7 @@ func (e *Edge) report(now time.Time, out *Effects) {
 	}
 	if !e.helloAt.After(now) {
 		e.helloAt = now.Add(e.cfg.HeartBeat)
-		out.Send = append(out.Send, Send{Type: TypeHello, Hello: &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.last}})
+		out.Send = append(out.Send, Send{Type: TypeHello, Hello: &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.stored}})
 	}
 }
 

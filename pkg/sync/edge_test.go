@@ -202,7 +202,7 @@ func (s *script) step(t *testing.T, in Input) string {
 		fmt.Fprintln(&b, "look")
 	}
 	for _, f := range out.Fetch {
-		fmt.Fprintf(&b, "fetch %s@%s\n", f.Bundle.Name, f.Bundle.Version)
+		fmt.Fprintf(&b, "fetch %s@%s%s\n", f.Bundle.Name, f.Bundle.Version, map[bool]string{true: " again"}[f.Again])
 	}
 	if r := out.Run; r != nil {
 		fmt.Fprintf(&b, "run %s@%s remove=%v\n", r.Bundle.Name, r.Bundle.Version, r.Remove)

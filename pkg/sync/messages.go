@@ -68,6 +68,8 @@ const (
 	PhaseUnhealthy Phase = "Unhealthy" // applied, not healthy in time or any more
 	PhaseRefused   Phase = "Refused"   // verification refused it
 	PhaseFailed    Phase = "Failed"    // the API server refused it, or it cannot be fetched or reached; retried
+	PhaseReverting Phase = "Reverting" // not healthy in time: going back to the last good version
+	PhaseReverted  Phase = "Reverted"  // the last good version is in force again; the wanted one is quarantined until a new order
 	PhaseRemoving  Phase = "Removing"  // unassigned, objects being deleted
 )
 
@@ -165,6 +167,8 @@ const (
 	EventApplyFailed    EventKind = "ApplyFailed"
 	EventHealthy        EventKind = "Healthy"
 	EventUnhealthy      EventKind = "Unhealthy"
+	EventReverting      EventKind = "RevertStarted"
+	EventReverted       EventKind = "Reverted"
 	EventRemoved        EventKind = "Removed"
 	EventDriftCorrected EventKind = "DriftCorrected"
 	EventDriftFound     EventKind = "DriftFound"

@@ -16,7 +16,7 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 	wanted := map[bundle.Name]bool{}
 	for _, b := range a.Bundles {
 		wanted[b.Name] = true
-		want := &order{b, a.Labels, specOf(b, a.Labels)}
+		want := &order{Bundle: b, Labels: a.Labels, Spec: specOf(b, a.Labels)}
 		h := e.bundles[b.Name]
 		if h == nil {
 			h = newHeld()
@@ -25,16 +25,18 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		if h.Want != nil && h.Want.Spec == want.Spec {
 			continue
 		}
-		h.Want = want
 		h.attempts, h.retryAt, h.deadline = 0, time.Time{}, time.Time{}
 		phase := PhaseFetching
-		if h.loaded[b.Digest] && h.Accepted == b.Digest {
+		if h.loaded[b.Digest] && h.Accepted == b.Digest && h.Want != nil {
 			phase = PhaseAccepted
-			h.takeDriftMode()
+			want.Drift = h.Want.Drift
+			if b.Drift != "" {
+				want.Drift = b.Drift
+			}
 		} else { // also what was loaded before is asked again whether it may be taken: counters have moved on
 			delete(h.loaded, b.Digest)
 		}
-		h.Since = now
+		h.Want, h.Since = want, now
 		e.enter(now, b.Name, h, phase, "", "", out)
 	}
 	for _, name := range e.names() {
@@ -82,15 +84,16 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 		}
 		return
 	}
-	due := h.Phase != PhaseRefused && !h.retryAt.After(now)
+	due := h.Phase != PhaseRefused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
 		e.fetch(h, h.Want, out)
 	}
 	if due && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
 	}
-	// What was in force before a restart is watched again until the new order can take over: by itself, also without a link.
-	if old := h.resumable(); old != nil && h.watched == "" && !h.resumeAt.After(now) {
+	// What was in force before a restart is watched again until the new order can take over, and what is reverted to takes the place of what
+	// failed: by itself, also without a link.
+	if old := h.resumable(); old != nil && (h.watched == "" || h.Phase == PhaseReverting) && !h.resumeAt.After(now) {
 		if !h.loaded[old.Bundle.Digest] {
 			e.fetch(h, old, out)
 		} else if e.running == "" {
@@ -102,7 +105,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 func (e *Edge) fetch(h *held, o *order, out *Effects) {
 	if digest := o.Bundle.Digest; !h.fetching[digest] {
 		h.fetching[digest] = true
-		out.Fetch = append(out.Fetch, Fetch{o.Bundle, o.Labels, e.cluster.Version})
+		out.Fetch = append(out.Fetch, Fetch{h.before(digest), o.Bundle, o.Labels, e.cluster.Version})
 	}
 }
 
@@ -137,10 +140,14 @@ func (h *held) inForce() bool {
 	return h.Intent == nil && h.Applied != nil && h.Want != nil && h.Applied.Spec == h.Want.Spec
 }
 
-func (h *held) takeDriftMode() {
-	if h.Want.Bundle.Drift != "" {
-		h.Drift = h.Want.Bundle.Drift
+// before says that a manifest was begun, applied or good here already.
+func (h *held) before(digest bundle.Digest) bool {
+	for _, o := range []*order{h.Intent, h.Applied, h.Good} {
+		if o != nil && o.Bundle.Digest == digest {
+			return true
+		}
 	}
+	return false
 }
 
 // unmet names the first requirement that is not current, or is empty.
@@ -188,7 +195,7 @@ func (e *Edge) fetched(now time.Time, in Fetched, out *Effects) {
 		}
 		return
 	}
-	if ok && in.Counter < e.marks[in.Name].Counter {
+	if ok && in.Counter < e.marks[in.Name].Counter && !h.before(in.Digest) {
 		in.Refusal = &Refusal{"OlderCounter", fmt.Sprintf("release counter %d is older than %d, which was accepted before", in.Counter, e.marks[in.Name].Counter)}
 	}
 	switch {
@@ -211,8 +218,10 @@ func (e *Edge) fetched(now time.Time, in Fetched, out *Effects) {
 
 func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	h.attempts, h.retryAt = 0, time.Time{}
-	h.HealthTimeout, h.Requires, h.Drift = in.HealthTimeout, in.Requires, in.Drift
-	h.takeDriftMode()
+	h.HealthTimeout, h.Requires, h.Want.Drift = in.HealthTimeout, in.Requires, in.Drift
+	if h.Want.Bundle.Drift != "" {
+		h.Want.Drift = h.Want.Bundle.Drift
+	}
 	if h.HealthTimeout == 0 {
 		h.HealthTimeout = defaultHealth
 	}
@@ -221,7 +230,7 @@ func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	}
 	// Commit point: acceptance, its counter and its event are one transaction.
 	h.Accepted, h.Objects = in.Digest, in.Objects
-	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest}); e.marks[in.Name] != mark {
+	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest}); mark.Counter > e.marks[in.Name].Counter {
 		e.marks[in.Name] = mark
 		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
 	}
@@ -255,10 +264,18 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 		return
 	}
 	h.watched, h.setbacks = in.Spec, 0
-	if h.Intent != nil && h.Intent.Spec == in.Spec {
-		h.Applied, h.Intent = h.Intent, nil
-		out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
+	if h.Intent == nil || h.Intent.Spec != in.Spec {
+		return
 	}
+	h.Applied, h.Intent = h.Intent, nil
+	h.Rendered, h.Objects, h.unhealthy, h.drifted = in.Rendered, in.Objects, nil, nil
+	if h.Phase == PhaseReverting {
+		back := h.Applied.Bundle
+		e.enter(now, in.Name, h, PhaseReverted, h.Reason, fmt.Sprintf("back at %s: %s", back.Version, h.Message), out)
+		e.say(now, out, Event{Kind: EventReverted, Bundle: in.Name, Version: back.Version, Digest: back.Digest, Message: fmt.Sprintf("%s is quarantined until a new order", h.Want.Bundle.Version)})
+		return
+	}
+	out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
 }
 
 func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
@@ -300,7 +317,7 @@ func (e *Edge) removed(now time.Time, in Ran, h *held, out *Effects) {
 	}
 	e.say(now, out, Event{Kind: EventRemoved, Bundle: in.Name, Version: h.Current, Message: fmt.Sprintf("%d objects deleted", in.Pruned)})
 	if h.Want != nil { // assigned again meanwhile: begin anew
-		h.Intent, h.Applied, h.Current, h.CurrentDigest, h.watched = nil, nil, "", "", ""
+		*h = held{Want: h.Want, Accepted: h.Accepted, loaded: h.loaded, fetching: h.fetching}
 		e.enter(now, in.Name, h, PhaseFetching, "", "", out)
 		return
 	}
@@ -321,7 +338,7 @@ func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
 	switch {
 	case len(in.Unhealthy) == 0 && h.Phase != PhaseCurrent:
 		h.deadline = time.Time{}
-		h.Current, h.CurrentDigest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+		h.Current, h.CurrentDigest, h.Good = h.Want.Bundle.Version, h.Want.Bundle.Digest, h.Want
 		e.enter(now, in.Name, h, PhaseCurrent, "", "", out)
 		e.say(now, out, e.about(h, in.Name, Event{Kind: EventHealthy}))
 		out.Retain = e.retained()
@@ -341,6 +358,13 @@ func (e *Edge) unhealthy(now time.Time, name bundle.Name, h *held, reason string
 	}
 	e.enter(now, name, h, PhaseUnhealthy, reason, ev.Message, out)
 	e.say(now, out, e.about(h, name, ev))
+	if h.Good == nil || h.Good.Spec == h.Want.Spec {
+		return
+	}
+	// Commit point: quarantine and the intent to go back are one transaction, so that a crash from here on finds the way back, not the failure.
+	h.Quarantined, h.Intent = h.Want.Spec, h.Good
+	e.enter(now, name, h, PhaseReverting, reason, ev.Message, out)
+	e.say(now, out, e.about(h, name, Event{Kind: EventReverting, Reason: reason, Message: fmt.Sprintf("going back to %s", h.Good.Bundle.Version)}))
 }
 
 func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
@@ -356,7 +380,7 @@ func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
 		return
 	}
 	in.Drift.At = now
-	if h.Drift != bundle.DriftReport {
+	if inForce := h.resumable(); inForce == nil || inForce.Drift != bundle.DriftReport {
 		// Nothing is to be durable first: a correction must work with a full or broken disk.
 		out.Correct = append(out.Correct, Correct{in.Name, in.Drift})
 		return
@@ -397,7 +421,7 @@ func (e *Edge) retained() []bundle.Digest {
 	keep := []bundle.Digest{}
 	for _, name := range e.names() {
 		h := e.bundles[name]
-		for _, o := range []*order{h.Want, h.Intent, h.Applied} {
+		for _, o := range []*order{h.Want, h.Intent, h.Applied, h.Good} {
 			if o != nil {
 				keep = append(keep, o.Bundle.Digest)
 			}

@@ -42,6 +42,7 @@ type order struct {
 	Bundle AssignedBundle    `json:"bundle"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Spec   string            `json:"spec"`
+	Drift  bundle.DriftMode  `json:"drift,omitempty"` // in force for it: known once it is accepted
 }
 
 // held is what the edge keeps of one bundle name.
@@ -52,7 +53,11 @@ type held struct {
 	// Intent is an apply that was begun and has not ended: objects of it may be in the cluster.
 	Intent *order `json:"intent,omitempty"`
 	// Applied is the last apply that ended well: it is watched and kept right until another one replaces it.
-	Applied       *order               `json:"applied,omitempty"`
+	Applied *order `json:"applied,omitempty"`
+	// Good is the last order that became healthy: what a failed one is reverted to.
+	Good *order `json:"good,omitempty"`
+	// Quarantined is the spec of the last order that was reverted. It is not tried again.
+	Quarantined   string               `json:"quarantined,omitempty"`
 	Current       bundle.Version       `json:"current,omitempty"`
 	CurrentDigest bundle.Digest        `json:"currentDigest,omitempty"`
 	Phase         Phase                `json:"phase"`
@@ -62,7 +67,6 @@ type held struct {
 	Objects       int                  `json:"objects,omitempty"`
 	Rendered      bundle.Digest        `json:"rendered,omitempty"`
 	Corrected     uint64               `json:"corrected,omitempty"`
-	Drift         bundle.DriftMode     `json:"drift,omitempty"` // in force
 	HealthTimeout time.Duration        `json:"healthTimeout,omitempty"`
 	Requires      []bundle.Requirement `json:"requires,omitempty"`
 

@@ -161,6 +161,9 @@ type Effects struct {
 
 // Fetch asks for a bundle, from the store if it is there and verifies, otherwise from the hub.
 type Fetch struct {
+	// Again: the bundle was accepted and applied here before, and is to be kept running or gone back to. Its signature must hold; whether
+	// it is the newest, still meant and not expired is not asked again.
+	Again      bool
 	Bundle     AssignedBundle
 	Labels     map[string]string // the site's
 	Kubernetes string            // version of the API server, empty while it is not known
