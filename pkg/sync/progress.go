@@ -297,7 +297,10 @@ func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
 	h.Rendered, h.Objects = in.Rendered, in.Objects
 	h.Applied, h.Intent = h.Want, nil
 	h.unhealthy, h.drifted = nil, nil
-	if again && in.Changed == 0 && in.Pruned == 0 && h.Phase != PhaseSettling {
+	if again && in.Changed == 0 && in.Pruned == 0 { // a restart: nothing to tell
+		if h.Phase == PhaseSettling {
+			h.deadline = now.Add(h.HealthTimeout)
+		}
 		return
 	}
 	h.deadline = now.Add(h.HealthTimeout)
