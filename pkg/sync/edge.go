@@ -39,7 +39,7 @@ type Edge struct {
 	running   bundle.Name // name of the bundle whose Run is under way
 	refused   string      // the last assignment that was refused, so that it is said once
 	cluster   ClusterStatus
-	store     string
+	store     degraded
 
 	snapshot struct {
 		next     uint64
@@ -102,9 +102,7 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 	case Sent:
 		e.delivered(now, in)
 	case StoreSeen:
-		if e.store != in.Message {
-			e.store, e.snapshot.dirty = in.Message, true
-		}
+		e.storeSeen(now, in.Message, out)
 	case Damage:
 		e.say(now, out, Event{Kind: EventStoreDamaged, Message: in.Message})
 	case Tick:
@@ -144,10 +142,14 @@ func (e *Edge) reserveSnapshots(out *Effects) {
 
 // say records an event: it is durable before anything else of this step happens, and goes out when the link allows.
 func (e *Edge) say(now time.Time, out *Effects, ev Event) {
+	e.snapshot.dirty = true
+	if !e.store.admit() {
+		return
+	}
 	ev.At = now
 	ev.Offline = !e.linked
+	ev.Message = clip(ev.Message)
 	out.Persist = append(out.Persist, e.outbox.append(ev)...)
-	e.snapshot.dirty = true
 }
 
 func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
@@ -160,9 +162,10 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 		e.snapshot.inFlight, e.outbox.inFlight, e.looking = false, false, false
 		e.outbox.sent = e.outbox.Acked
 		for _, h := range e.bundles { // what waited for the link need not wait longer
-			if h.Phase == PhaseFetching {
+			if h.Phase == PhaseFetching || h.Phase == PhaseRefused {
 				h.retryAt = now
 			}
+			h.resumeAt = now
 		}
 		e.say(now, out, Event{Kind: EventLinkUp})
 		return
@@ -188,7 +191,7 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 			e.outbox.acknowledge(ack.Upto)
 		}
 	}
-	if in.Assignment != nil {
+	if in.Assignment != nil && e.store.why == "" { // a store that takes no writes takes no new orders
 		e.assigned(now, in.Assignment, out)
 	}
 }
@@ -198,6 +201,8 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 	err := Open(TypeAssignment, sealed, e.cfg.HubKey, &a)
 	switch {
 	case err != nil:
+	case len(sealed) > MaxAssignment:
+		err = fmt.Errorf("it has %d bytes, and a site can keep at most %d", len(sealed), MaxAssignment)
 	case a.Site != e.cfg.Site:
 		err = fmt.Errorf("it is for site %s, this is %s", a.Site, e.cfg.Site)
 	case e.assignment != nil && a.Sequence < e.assignment.Sequence:
@@ -260,7 +265,7 @@ func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
 	e.snapshot.dirty = true
 	for _, h := range e.bundles { // what was refused or held back for its version may be taken now
 		if e.cluster.Version != was.Version && (h.Phase == PhaseRefused && h.Reason == string(verify.WrongTarget) || h.Phase == PhaseFetching) {
-			h.Phase, h.retryAt = PhaseFetching, now
+			h.retryAt, h.refused = now, false
 		}
 	}
 	if in.Reachable == was.Reachable {
@@ -274,7 +279,7 @@ func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
 	e.say(now, out, Event{Kind: EventClusterUp, Message: in.Version})
 	for _, h := range e.bundles { // what failed for want of a cluster need not wait out its pause
 		h.resumeAt = now
-		if h.Phase == PhaseFailed || h.Phase == PhaseRemoving {
+		if h.Phase != PhaseFetching && h.Phase != PhaseRefused {
 			h.retryAt = now
 		}
 	}
@@ -316,7 +321,7 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 // report sends the snapshot before the backlog, so that the hub's picture is right after one message.
 func (e *Edge) report(now time.Time, out *Effects) {
 	s := &e.snapshot
-	if s.dirty && !s.inFlight && !s.notUntil.After(now) {
+	if s.dirty && (e.store.why == "" || s.next <= e.identity.Snapshots) && !s.inFlight && !s.notUntil.After(now) {
 		state := e.state(now)
 		s.last, s.dirty, s.inFlight, s.notUntil = state.Sequence, false, true, now.Add(snapshotPause)
 		if s.next++; s.next > e.identity.Snapshots {

@@ -84,11 +84,11 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 			return s.step(t, Looked{Err: e})
 		}
 		return s.step(t, s.looked(t, d))
-	case "fetched": // fetched shop@1.0.0 counter=1 | refused=Reason | error=…
+	case "fetched": // fetched shop@1.0.0 counter=1 | refused=Reason [passing] | error=…
 		r := ref()
 		in := Fetched{Name: r.Name, Digest: digestOf(string(r.Version)), Counter: bundle.Counter(number("counter")), Objects: 3, Err: arg("error"), HealthTimeout: time.Minute}
 		if reason := arg("refused"); reason != "" {
-			in.Refusal = &Refusal{reason, "not believed"}
+			in.Refusal, in.Passing = &Refusal{reason, "not believed"}, has("passing")
 		}
 		if has("report") {
 			in.Drift = bundle.DriftReport
@@ -125,6 +125,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, Sent{Type: arg("type"), Upto: uint64(number("upto")), Err: arg("error")})
 	case "cluster":
 		return s.step(t, ClusterSeen{Reachable: has("up"), Version: "1.37.1", Message: arg("message")})
+	case "store": // store refuses=disk-full | store writes
+		return s.step(t, StoreSeen{Message: arg("refuses")})
 	case "state":
 		return s.picture()
 	}

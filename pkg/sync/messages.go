@@ -176,7 +176,9 @@ const (
 	EventClusterDown    EventKind = "ClusterUnreachable"
 	EventClusterUp      EventKind = "ClusterReachable"
 	EventStoreDamaged   EventKind = "StoreDamaged"
-	EventGap            EventKind = "Gap" // events were dropped: From, To, Message says why
+	EventStoreDegraded  EventKind = "StorageDegraded"  // the store takes no writes: what runs is kept right from memory, nothing new is taken
+	EventStoreRecovered EventKind = "StorageRecovered" // it takes writes again; Message says how long it did not and what is not recorded
+	EventGap            EventKind = "Gap"              // events were dropped: From, To, Message says why
 )
 
 // Event is something that happened at a site.

@@ -25,7 +25,7 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		if h.Want != nil && h.Want.Spec == want.Spec {
 			continue
 		}
-		h.attempts, h.retryAt, h.deadline = 0, time.Time{}, time.Time{}
+		h.attempts, h.retryAt, h.deadline, h.refused = 0, time.Time{}, time.Time{}, false
 		phase := PhaseFetching
 		if h.loaded[b.Digest] && h.Accepted == b.Digest && h.Want != nil {
 			phase = PhaseAccepted
@@ -67,7 +67,7 @@ func (e *Edge) enter(now time.Time, name bundle.Name, h *held, phase Phase, reas
 	if h.Phase != phase {
 		h.Phase, h.Since = phase, now
 	}
-	h.Reason, h.Message = reason, message
+	h.Reason, h.Message = reason, clip(message)
 	out.Persist = append(out.Persist, record(bundleKey(name), h))
 	e.snapshot.dirty = true
 }
@@ -84,11 +84,11 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 		}
 		return
 	}
-	due := h.Phase != PhaseRefused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
+	due := !h.refused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
 		e.fetch(h, h.Want, out)
 	}
-	if due && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
+	if due && h.Phase != PhaseRefused && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
 	}
 	// What was in force before a restart is watched again until the new order can take over, and what is reverted to takes the place of what
@@ -201,19 +201,32 @@ func (e *Edge) fetched(now time.Time, in Fetched, out *Effects) {
 	switch {
 	case in.Refusal != nil:
 		delete(h.loaded, in.Digest)
-		e.enter(now, in.Name, h, PhaseRefused, in.Refusal.Reason, in.Refusal.Message, out)
-		e.say(now, out, e.about(h, in.Name, Event{Kind: EventRefused, Reason: in.Refusal.Reason, Message: in.Refusal.Message}))
+		e.refuse(now, in, h, out)
 	case in.Err != "":
 		h.attempts++
 		h.retryAt = now.Add(pause(h.attempts))
 		h.resumeAt = h.retryAt
-		if h.Phase == PhaseFetching && h.Message != in.Err {
-			h.Reason, h.Message = "FetchFailed", in.Err
+		if h.Phase == PhaseFetching && h.Message != clip(in.Err) {
+			h.Reason, h.Message = "FetchFailed", clip(in.Err)
 			e.snapshot.dirty = true
 		}
 	default:
 		e.accept(now, in, h, out)
 	}
+}
+
+// refuse says once why Want is not taken. It is asked for again by the next life, which may believe other keys, and before that only where
+// another try may end better.
+func (e *Edge) refuse(now time.Time, in Fetched, h *held, out *Effects) {
+	if h.refused = !in.Passing; in.Passing {
+		h.attempts++
+		h.retryAt = now.Add(pause(h.attempts))
+	}
+	if h.Phase == PhaseRefused && h.Reason == in.Refusal.Reason && h.Message == clip(in.Refusal.Message) {
+		return
+	}
+	e.enter(now, in.Name, h, PhaseRefused, in.Refusal.Reason, in.Refusal.Message, out)
+	e.say(now, out, e.about(h, in.Name, Event{Kind: EventRefused, Reason: in.Refusal.Reason, Message: in.Refusal.Message}))
 }
 
 func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
@@ -284,7 +297,7 @@ func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
 	if in.Outcome == OutcomeRejected { // nothing was changed: what was applied before stays in force
 		h.Intent = nil
 	}
-	if h.Phase == PhaseFailed && h.Message == in.Message {
+	if h.Phase == PhaseFailed && h.Message == clip(in.Message) {
 		return
 	}
 	e.enter(now, in.Name, h, PhaseFailed, in.Reason, in.Message, out)
@@ -312,7 +325,7 @@ func (e *Edge) removed(now time.Time, in Ran, h *held, out *Effects) {
 	if in.Outcome != OutcomeApplied {
 		h.attempts++
 		h.retryAt = now.Add(pause(h.attempts))
-		if h.Message != in.Message {
+		if h.Message != clip(in.Message) {
 			e.enter(now, in.Name, h, h.Phase, in.Reason, in.Message, out)
 			e.say(now, out, Event{Kind: EventApplyFailed, Bundle: in.Name, Object: in.Object, Reason: in.Reason, Message: "removing: " + in.Message})
 		}
@@ -392,7 +405,7 @@ func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
 }
 
 func (e *Edge) remember(now time.Time, name bundle.Name, h *held, d Drift, why string, out *Effects) {
-	d.Message = why
+	d.Message = clip(why)
 	before, known := h.drifted[d.Object]
 	if known && before.Kind == d.Kind && slices.Equal(before.Paths, d.Paths) && before.Message == d.Message {
 		return

@@ -73,6 +73,7 @@ type held struct {
 	// Not stored: found out anew in every life.
 	loaded    map[bundle.Digest]bool // verified in this life
 	fetching  map[bundle.Digest]bool
+	refused   bool   // Want was refused in this life: it is not asked for again
 	watched   string // spec of the order that is watched
 	attempts  int    // of Want
 	retryAt   time.Time

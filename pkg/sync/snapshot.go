@@ -16,7 +16,7 @@ const (
 func (e *Edge) state(now time.Time) State {
 	s := State{
 		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: now, Started: e.started, Agent: e.cfg.Agent,
-		Cluster: e.cluster, Store: e.store,
+		Cluster: e.cluster, Store: e.store.why,
 		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
 	}
 	if e.assignment != nil {

@@ -52,7 +52,9 @@ type Fetched struct {
 	HealthTimeout time.Duration
 	Requires      []bundle.Requirement
 	Refusal       *Refusal
-	Err           string
+	// Passing says that the bundle itself may be right and what came of it was not: the refusal is told, and the fetch repeated.
+	Passing bool
+	Err     string
 }
 
 // Refusal is why something is not believed or not taken.
@@ -121,7 +123,7 @@ type Sent struct {
 	Err  string
 }
 
-// StoreSeen says what is wrong with the store, or with an empty Message that nothing is.
+// StoreSeen says why the store takes no writes, or with an empty Message that it does again.
 type StoreSeen struct{ Message string }
 
 // Damage says that the store was damaged and set aside, or stored bytes no longer verify and were dropped.
@@ -145,8 +147,9 @@ func (StoreSeen) input()   {}
 func (Damage) input()      {}
 func (Tick) input()        {}
 
-// Effects is what is to be done, in field order. Nothing below Persist may begin before Persist is durable; an Effects without
-// Persist may be carried out at once. Results come back as inputs.
+// Effects is what is to be done, in field order. Nothing below Persist may begin before Persist is durable, except Correct, which must work
+// with a full or broken disk; an Effects without Persist may be carried out at once. Results come back as inputs. Where Persist cannot be
+// made durable, its records wait in order until they can, and the rest of the Effects fails: its results say so, and it is asked for again.
 type Effects struct {
 	Persist []Record  // in one commit
 	Look    bool      // read the assignment and the ack -> Looked
