@@ -224,13 +224,14 @@ func TestRealForeignObjectsAreUntouched(t *testing.T) {
 }
 
 func TestRealCorpus(t *testing.T) {
-	root := "/work/shared/corpus"
-	if dir := os.Getenv("HOLDFAST_CORPUS"); dir != "" {
-		root = dir
+	// The end-to-end suite does this with the whole edge; here it is for working on this package.
+	root := os.Getenv("HOLDFAST_CORPUS")
+	if root == "" {
+		t.Skip("HOLDFAST_CORPUS names no directory")
 	}
 	names, err := filepath.Glob(filepath.Join(root, "*"))
-	if err != nil || len(names) == 0 || testing.Short() {
-		t.Skip("no corpus")
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, dir := range names {
 		t.Run(filepath.Base(dir), func(t *testing.T) {

@@ -27,6 +27,9 @@ type Object struct {
 	body   []byte
 	packed int // length of the body before packing; 0: not packed
 	sum    [sha256.Size]byte
+	// leaves says that Kubernetes deletes the object when its work is done: a Job with ttlSecondsAfterFinished. That it is not there is
+	// then no drift, and it is not made again until it changes.
+	leaves bool
 	// defines is the group and kind that a CustomResourceDefinition defines.
 	defines Kind
 }
@@ -103,6 +106,7 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 			}
 		}
 		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
+		o.leaves = in.ID.Group == "batch" && in.ID.Kind == "Job" && has(body, "spec", "ttlSecondsAfterFinished")
 		o.Hash = hashOf(o.sum, o.Version, o.Ignore)
 		if isDefinition(o.ObjectID) {
 			o.defines = Kind{Group: text(body, "spec", "group"), Kind: text(body, "spec", "names", "kind")}

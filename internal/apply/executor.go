@@ -87,7 +87,7 @@ type Result struct {
 	Inventory Inventory
 	Outcomes  []Outcome // of all objects but those kept
 	Kept      int       // objects that were known to be right and cost nothing
-	// Requested says that the cluster was asked to change something.
+	// Changed says that the cluster was asked to change something.
 	Changed bool
 }
 

@@ -75,11 +75,9 @@ func (s *site) has(want ...string) {
 			got = append(got, id.String())
 		}
 	}
+	slices.Sort(got)
 	if slices.Sort(want); !slices.Equal(got, want) {
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
-			s.t.Errorf("the cluster holds %q, want %q", got, want)
-		}
+		s.t.Errorf("the cluster holds %q, want %q", got, want)
 	}
 }
 

@@ -78,6 +78,14 @@ func Suspect(item Item, fact Fact, ok bool) Suspicion {
 	return Unsuspicious
 }
 
+// suspect is Suspect for an object that may have left by itself.
+func (o *Object) suspect(item Item, fact Fact, ok bool) Suspicion {
+	if !ok && o.leaves && item.UID != "" {
+		return Unsuspicious
+	}
+	return Suspect(item, fact, ok)
+}
+
 // older says that resource version a was written before b. Since Kubernetes 1.35 they are integers that only grow; where
 // they are not, nothing is older.
 func older(a, b string) bool {

@@ -80,7 +80,7 @@ func Decide(desired Desired, inventory Inventory, facts Facts) Plan {
 		switch {
 		case was.Hash != o.Hash || was.UID == "":
 			p.Apply = append(p.Apply, Planned{Change, o, was})
-		case !undrifted(was, facts):
+		case !undrifted(o, was, facts):
 			p.Apply = append(p.Apply, Planned{Repair, o, was})
 		default:
 			was.Stage = o.Stage
@@ -102,12 +102,12 @@ func Decide(desired Desired, inventory Inventory, facts Facts) Plan {
 	return p
 }
 
-func undrifted(item Item, facts Facts) bool {
+func undrifted(o *Object, item Item, facts Facts) bool {
 	if !facts.Known[item.Type()] {
 		return false
 	}
 	fact, ok := facts.Objects[item.ObjectID]
-	return Suspect(item, fact, ok) == Unsuspicious && !fact.Deleting
+	return o.suspect(item, fact, ok) == Unsuspicious && !fact.Deleting
 }
 
 // pruneAll plans the removal of a whole bundle.

@@ -86,15 +86,30 @@ func skipValue(b []byte, i int) (int, error) {
 	return 0, errNotObject
 }
 
-// text reads the string at a path of keys, or "".
-func text(b []byte, path ...string) string {
-	at := span{0, len(b)}
+// find gives the value at a path of keys.
+func find(b []byte, path ...string) (at span, ok bool) {
+	at = span{0, len(b)}
 	for _, key := range path {
 		next, ok, err := member(b, at.from, key)
 		if !ok || err != nil {
-			return ""
+			return span{}, false
 		}
 		at = next
+	}
+	return at, true
+}
+
+// has says that there is a value other than null at a path of keys.
+func has(b []byte, path ...string) bool {
+	at, ok := find(b, path...)
+	return ok && string(b[at.from:at.to]) != "null"
+}
+
+// text reads the string at a path of keys, or "".
+func text(b []byte, path ...string) string {
+	at, ok := find(b, path...)
+	if !ok {
+		return ""
 	}
 	var s string
 	if json.Unmarshal(b[at.from:at.to], &s) != nil {

@@ -35,7 +35,7 @@ func (s *subject) suspicion(k *kindWatch) Suspicion {
 	if !ok && !k.synced {
 		return Unsuspicious
 	}
-	return Suspect(s.item, fact, ok)
+	return s.object.suspect(s.item, fact, ok)
 }
 
 // The pauses between comparisons of one object that change nothing, and after failed requests.
@@ -183,7 +183,7 @@ func (w *Watcher) next(t *tracked, s *subject) (task, time.Duration) {
 	if !present {
 		state = "gone"
 	}
-	suspicious := k.synced && Suspect(s.item, fact, present) != Unsuspicious && !fact.Deleting
+	suspicious := k.synced && s.object.suspect(s.item, fact, present) != Unsuspicious && !fact.Deleting
 	if wait := s.notBefore.Sub(now); wait > 0 && (suspicious || s.correctWanted) {
 		return w.orLook(s, now, wait)
 	}
@@ -324,6 +324,8 @@ func (w *Watcher) look(ctx context.Context, key subjectKey, s *subject) time.Dur
 	switch {
 	case err == nil:
 		s.verdict = seen.Verdict
+	case isAbsent(err) && s.object.leaves && s.item.UID != "":
+		s.verdict = Verdict{StatusCurrent, "done and gone"}
 	case isAbsent(err):
 		s.verdict = Verdict{StatusNotFound, err.Error()}
 	default:

@@ -111,7 +111,8 @@ func (w *Watcher) Run(ctx context.Context) {
 	wait.Wait()
 }
 
-// Hold stops looking for drift in a bundle while it is being applied or removed; its watches go on.
+// Hold stops looking for drift in a bundle while it is being applied or removed – without it a removal is undone as drift. Its watches go
+// on. Track or Drop ends it.
 func (w *Watcher) Hold(name bundle.Name) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -21,7 +21,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fluxcd/pkg/ssa"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -48,9 +47,6 @@ var (
 	_ apply.Cluster = (*Conn)(nil)
 	_ apply.Prober  = (*Conn)(nil)
 )
-
-// owner is who fluxcd/pkg/ssa is told we are.
-var owner = ssa.Owner{Field: "holdfast", Group: "holdfast.dev"}
 
 // requestTimeout bounds one request, watches excepted.
 const requestTimeout = 30 * time.Second
