@@ -99,7 +99,7 @@ func (d *desk) addSite(cmd *cobra.Command, id bundle.SiteID, labels map[string]s
 		return err
 	}
 	d.sayf("site %s added; its secret is in %s", id, path)
-	d.sayf("next: holdfast-edge run --site-file %s", path)
+	d.sayf("next: holdfast-edge run --site-file %s --data DIR", path)
 	return nil
 }
 
