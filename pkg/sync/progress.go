@@ -243,7 +243,7 @@ func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	}
 	// Commit point: acceptance, its counter and its event are one transaction.
 	h.Accepted, h.Objects = in.Digest, in.Objects
-	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest}); mark.Counter > e.marks[in.Name].Counter {
+	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest, Epoch: in.Epoch}); mark.Counter > e.marks[in.Name].Counter {
 		e.marks[in.Name] = mark
 		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
 	}

@@ -47,6 +47,7 @@ type Fetched struct {
 	Name          bundle.Name
 	Digest        bundle.Digest
 	Counter       bundle.Counter
+	Epoch         uint64 // counter epoch of the trust document that believed it
 	Objects       int
 	Drift         bundle.DriftMode // of the manifest's policy
 	HealthTimeout time.Duration

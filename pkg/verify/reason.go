@@ -8,7 +8,7 @@ import (
 // Reason says why something was refused. The set crosses the wire and is frozen: reasons are added, never changed.
 type Reason string
 
-// The reasons, in the order in which they are looked for.
+// The reasons.
 const (
 	TooLarge             Reason = "TooLarge"             // manifest, signature or content exceeds its limit
 	NoTrustedKey         Reason = "NoTrustedKey"         // no release key is configured, so nothing can be believed
@@ -30,13 +30,17 @@ const (
 	Expired              Reason = "Expired"              // too late for a first apply
 	ContentMismatch      Reason = "ContentMismatch"      // not the content that the manifest commits to
 	MalformedContent     Reason = "MalformedContent"     // the content the manifest commits to cannot be read
+	RevokedKey           Reason = "RevokedKey"           // signed only by keys that were revoked
+	TooFewSigners        Reason = "TooFewSigners"        // fewer different signers than the name needs
+	KeyOutsideWindow     Reason = "KeyOutsideWindow"     // too few signers whose keys may sign something new now
+	CounterTooFar        Reason = "CounterTooFar"        // so far above the last counter that few could follow it
 )
 
 // Reasons are all reasons.
 var Reasons = []Reason{
 	TooLarge, NoTrustedKey, Unsigned, VerifierFailed, UnknownMediaType, LegacySignature, UnsupportedSignature, MalformedSignature,
 	UntrustedKey, BadSignature, MalformedManifest, KeyNotAllowed, BelowFloor, WrongBundle, WrongTarget, OlderCounter, CounterReused,
-	Expired, ContentMismatch, MalformedContent,
+	Expired, ContentMismatch, MalformedContent, RevokedKey, TooFewSigners, KeyOutsideWindow, CounterTooFar,
 }
 
 // Refusal is the error of everything in this package that decides what to believe. Its parts never hold a secret.
@@ -83,6 +87,10 @@ var hints = map[Reason]string{
 	OlderCounter:         "to go back, publish the old content under a higher counter",
 	CounterReused:        "publish it again under a higher counter",
 	Expired:              "publish it again with a later expiry",
+	RevokedKey:           "sign it with a release key that is not revoked",
+	TooFewSigners:        "let another release key sign it too: holdfast bundle sign FILE --key K",
+	KeyOutsideWindow:     "sign it with a release key that is in its time, or give the key a later one: holdfast key rotate",
+	CounterTooFar:        "publish it under a counter nearer to the last one, or raise the fleet's counter epoch",
 	ContentMismatch:      "it was changed after it was signed, or damaged on the way: fetch it again from where it was built",
 }
 

@@ -3,21 +3,28 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // Signatures is the mathematics of signatures. pkg/verify/cosign checks Sigstore bundles; verifytest has a twin for tests, and the
-// suite that both run. Check may be called concurrently and must not touch network, files or environment.
+// suite that both run. It may be used concurrently and must not touch network, files, environment or clock.
+//
+// The errors of both wrap one of the kinds below; any other error, and a panic, is a failure of the verifier itself and refuses the manifest.
 type Signatures interface {
-	// Check returns nil only if signature is by the key over exactly message. Its errors wrap one of the kinds below;
-	// any other error, and a panic, is a failure of the verifier itself and refuses the manifest.
+	// Check returns nil only if signature is by the key over exactly message.
 	Check(message, signature []byte, publicKeyPEM string) error
+	// Identify says who signed exactly message by certificate, if everything the trusted root (Sigstore's trusted_root.json) names vouches
+	// for it: authority, transparency log, and the time of signing. A signature by key is ErrUnsupportedSignature.
+	Identify(message, signature, trustedRoot []byte) (Certified, error)
 }
 
-// The kinds of errors of Signatures.Check.
+// The kinds of errors of Signatures.
 var (
 	ErrUnknownMediaType     = errors.New("not a Sigstore bundle v0.3")
 	ErrLegacySignature      = errors.New("signature in cosign's old format")
-	ErrUnsupportedSignature = errors.New("not a signature by key over the manifest's bytes")
+	ErrUnsupportedSignature = errors.New("not the kind of signature that is wanted")
 	ErrMalformedSignature   = errors.New("malformed signature")
 	ErrOtherKey             = errors.New("signed by another key")
 	ErrBadSignature         = errors.New("the signature does not fit these bytes")
@@ -36,28 +43,97 @@ var kinds = []struct {
 	{ErrBadSignature, BadSignature},
 }
 
-// signers finds the keys that signed the message. It fails if there is none, or as soon as the verifier itself fails.
-func (t *Trust) signers(signatures Signatures, message []byte, signed [][]byte) ([]Key, error) {
-	var found []Key
-	nearest, refusal := -1, (*Refusal)(nil)
-	for i, key := range t.Keys {
+// signer is a key or an identity that signed, with what the trust document lets it do. One identity may have several.
+type signer struct {
+	id                  KeyID
+	names               []string
+	notBefore, notAfter *time.Time
+	revoked             bool
+}
+
+func (s signer) may(name bundle.Name) bool { return Key{Names: s.names}.May(name) }
+
+// mayAt says whether it may sign something new at the time. The bounds belong to the window.
+func (s signer) mayAt(now time.Time) bool {
+	return !s.revoked && (s.notBefore == nil || !now.Before(*s.notBefore)) && (s.notAfter == nil || !now.After(*s.notAfter))
+}
+
+// count is how many of them are different.
+func count(signers []signer) int {
+	different := map[KeyID]bool{}
+	for _, s := range signers {
+		different[s.id] = true
+	}
+	return len(different)
+}
+
+// nearest remembers the refusal that was nearest to success.
+type nearest struct {
+	rank    int
+	refusal *Refusal
+}
+
+// note fails only if the verifier itself did.
+func (n *nearest) note(err error) error {
+	rank := rankOf(err)
+	if rank < 0 {
+		return &Refusal{Reason: VerifierFailed, Detail: "the verifier failed: " + clip(err.Error())}
+	}
+	if n.refusal == nil || rank > n.rank {
+		n.rank, n.refusal = rank, &Refusal{Reason: kinds[rank].reason, Detail: clip(err.Error())}
+	}
+	return nil
+}
+
+// signers finds who signed the message. It fails if there is nobody, or as soon as the verifier itself fails.
+func (t *Trust) signers(signatures Signatures, message []byte, signed [][]byte) ([]signer, error) {
+	var found []signer
+	var near nearest
+	for _, key := range t.Keys {
 		for _, signature := range signed {
-			err := check(signatures, message, signature, key.PublicKey)
+			_, err := guarded(func() (Certified, error) { return Certified{}, signatures.Check(message, signature, key.PublicKey) })
 			if err == nil {
-				found = append(found, t.Keys[i])
+				found = append(found, signer{key.ID, key.Names, key.NotBefore, key.NotAfter, key.Revoked})
 				break
 			}
-			rank := rankOf(err)
-			if rank < 0 {
-				return nil, &Refusal{Reason: VerifierFailed, Detail: "the verifier failed: " + clip(err.Error())}
-			}
-			if rank > nearest {
-				nearest, refusal = rank, &Refusal{Reason: kinds[rank].reason, Detail: clip(err.Error())}
+			if err := near.note(err); err != nil {
+				return nil, err
 			}
 		}
 	}
+	if len(t.Identities) > 0 {
+		certified, err := t.certified(signatures, message, signed, &near)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, certified...)
+	}
 	if len(found) == 0 {
-		return nil, refusal
+		return nil, near.refusal
+	}
+	return found, nil
+}
+
+// certified finds the identities that signed.
+func (t *Trust) certified(signatures Signatures, message []byte, signed [][]byte, near *nearest) ([]signer, error) {
+	var found []signer
+	for _, signature := range signed {
+		who, err := guarded(func() (Certified, error) { return signatures.Identify(message, signature, t.SigstoreRoot) })
+		if err == nil {
+			known := len(found)
+			for _, i := range t.Identities {
+				if i.Is(who) {
+					found = append(found, signer{who.ID(), i.Names, i.NotBefore, i.NotAfter, i.Revoked})
+				}
+			}
+			if len(found) > known {
+				continue
+			}
+			err = fmt.Errorf("%w: %.200s", ErrOtherKey, who.ID())
+		}
+		if err := near.note(err); err != nil {
+			return nil, err
+		}
 	}
 	return found, nil
 }
@@ -71,11 +147,12 @@ func rankOf(err error) int {
 	return -1
 }
 
-func check(signatures Signatures, message, signature []byte, key string) (err error) {
+// guarded makes a panic of the verifier an error.
+func guarded(ask func() (Certified, error)) (who Certified, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return signatures.Check(message, signature, key)
+	return ask()
 }

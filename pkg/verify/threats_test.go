@@ -52,6 +52,10 @@ func (v verifier) Check(message, signature []byte, key string) error {
 	return v(message, signature, key)
 }
 
+func (v verifier) Identify(message, signature, _ []byte) (verify.Certified, error) {
+	return verify.Certified{}, v(message, signature, "")
+}
+
 func failsWith(err error) verifier { return func(_, _ []byte, _ string) error { return err } }
 
 func TestT01_OnlyATrustedSignatureIsBelieved(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/internal/strict"
@@ -29,9 +31,15 @@ const (
 	maxNames     = 64 // patterns of one key
 	maxFloors    = 4096
 	maxKeySize   = 4 << 10 // bytes of a public key in PEM
+	// MaxIdentities is the most identities a document may have.
+	MaxIdentities = 32
+	maxIdentity   = 1 << 10 // bytes of an issuer or a subject
+	maxThresholds = 256
+	maxOnline     = 8 // keys of one role
 )
 
-// KeyID names a public key: "sha256:" and the hex SHA-256 of its DER SubjectPublicKeyInfo.
+// KeyID names a signer. Of a public key it is "sha256:" and the hex SHA-256 of its DER SubjectPublicKeyInfo; of an identity "identity:",
+// its subject, " by " and its issuer.
 type KeyID string
 
 // Trust says whom a fleet believes. It is a plain value; the zero value believes nobody.
@@ -40,8 +48,24 @@ type Trust struct {
 	// Fleet is the fleet's name: a DNS label.
 	Fleet string `json:"fleet"`
 	Keys  []Key  `json:"keys"`
+	// Identities may sign like keys, by certificates of the authorities in SigstoreRoot.
+	Identities []Identity `json:"identities,omitempty"`
+	// SigstoreRoot is a Sigstore trusted root (trusted_root.json): authorities, logs and timestamp authorities. Identities need it.
+	SigstoreRoot json.RawMessage `json:"sigstoreRoot,omitempty"`
+	// Thresholds say how many different signers a bundle needs, by pattern of its name. The highest that matches counts; it is 1 where none does.
+	Thresholds map[string]int `json:"thresholds,omitempty"`
 	// Floors are the lowest counters that are still believed, by bundle name.
 	Floors map[bundle.Name]bundle.Counter `json:"floors,omitempty"`
+	// CounterEpoch makes counters begin anew when it is raised: marks of lower epochs bind nobody any more.
+	CounterEpoch uint64 `json:"counterEpoch,omitempty"`
+	// Online names the hub's own keys. They can sign no software.
+	Online *Online `json:"online,omitempty"`
+}
+
+// Online names the keys that the hub holds itself, in the words of the protocol that uses them (pkg/sync).
+type Online struct {
+	Assignment []string `json:"assignment,omitempty"` // say what a site should run
+	Freshness  []string `json:"freshness,omitempty"`  // say what is new now
 }
 
 // Key is a release key.
@@ -51,6 +75,11 @@ type Key struct {
 	PublicKey string `json:"publicKey"`
 	// Names are the patterns of bundle names it may sign: "pos", "shop-*", "*".
 	Names []string `json:"names"`
+	// NotBefore and NotAfter, in UTC, bound when what it signed may be accepted for the first time.
+	NotBefore *time.Time `json:"notBefore,omitempty"`
+	NotAfter  *time.Time `json:"notAfter,omitempty"`
+	// Revoked keys sign nothing new. What a site accepted before stays believed there: see Trust.Accepted.
+	Revoked bool `json:"revoked,omitempty"`
 }
 
 var namePattern = regexp.MustCompile(`^(\*|[a-z0-9][a-z0-9-]{0,62}\*?)$`)
@@ -67,13 +96,23 @@ func NewKey(publicKeyPEM string, names ...string) (Key, error) {
 
 // May says whether the key may sign bundles of the name.
 func (k Key) May(name bundle.Name) bool {
-	for _, pattern := range k.Names {
-		prefix, open := strings.CutSuffix(pattern, "*")
-		if open && strings.HasPrefix(string(name), prefix) || pattern == string(name) {
-			return true
+	return slices.ContainsFunc(k.Names, func(pattern string) bool { return matches(pattern, name) })
+}
+
+func matches(pattern string, name bundle.Name) bool {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return open && strings.HasPrefix(string(name), prefix) || pattern == string(name)
+}
+
+// Threshold is how many different signers a bundle of the name needs.
+func (t *Trust) Threshold(name bundle.Name) int {
+	highest := 1
+	for pattern, signers := range t.Thresholds {
+		if matches(pattern, name) {
+			highest = max(highest, signers)
 		}
 	}
-	return false
+	return highest
 }
 
 func (k Key) check() error {
@@ -84,13 +123,26 @@ func (k Key) check() error {
 	if id != k.ID {
 		return fmt.Errorf("release key %.80q: the public key's id is %s", k.ID, id)
 	}
-	if len(k.Names) == 0 || len(k.Names) > maxNames {
-		return fmt.Errorf("release key %s: %d name patterns, want 1 to %d", k.ID, len(k.Names), maxNames)
+	return checkRights("release key "+string(k.ID), k.Names, k.NotBefore, k.NotAfter)
+}
+
+// checkRights looks at what keys and identities have in common.
+func checkRights(subject string, names []string, notBefore, notAfter *time.Time) error {
+	if len(names) == 0 || len(names) > maxNames {
+		return fmt.Errorf("%s: %d name patterns, want 1 to %d", subject, len(names), maxNames)
 	}
-	for _, pattern := range k.Names {
+	for _, pattern := range names {
 		if !namePattern.MatchString(pattern) {
-			return fmt.Errorf(`release key %s: name pattern %.80q: want a bundle name, a beginning followed by "*", or "*"`, k.ID, pattern)
+			return fmt.Errorf(`%s: name pattern %.80q: want a bundle name, a beginning followed by "*", or "*"`, subject, pattern)
 		}
+	}
+	for _, at := range []*time.Time{notBefore, notAfter} {
+		if at != nil && (at.Location() != time.UTC || !at.Equal(at.Truncate(time.Second))) {
+			return fmt.Errorf("%s: time %s: want whole seconds in UTC", subject, at.Format(time.RFC3339Nano))
+		}
+	}
+	if notBefore != nil && notAfter != nil && !notBefore.Before(*notAfter) {
+		return fmt.Errorf("%s: notAfter is not later than notBefore", subject)
 	}
 	return nil
 }
@@ -150,12 +202,53 @@ func (t *Trust) Check() error {
 		}
 		seen[key.ID] = true
 	}
+	if err := t.checkIdentities(); err != nil {
+		return fmt.Errorf("trust document: %w", err)
+	}
+	if err := t.checkThresholds(); err != nil {
+		return fmt.Errorf("trust document: %w", err)
+	}
+	if err := t.Online.check(); err != nil {
+		return fmt.Errorf("trust document: %w", err)
+	}
 	if len(t.Floors) > maxFloors {
 		return fmt.Errorf("trust document: %d floors are more than the %d it may have", len(t.Floors), maxFloors)
 	}
 	for name := range t.Floors {
 		if _, err := bundle.ParseName(string(name)); err != nil {
 			return fmt.Errorf("trust document: floors: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *Trust) checkThresholds() error {
+	if len(t.Thresholds) > maxThresholds {
+		return fmt.Errorf("%d thresholds are more than the %d it may have", len(t.Thresholds), maxThresholds)
+	}
+	for pattern, signers := range t.Thresholds {
+		if !namePattern.MatchString(pattern) {
+			return fmt.Errorf(`thresholds: name pattern %.80q: want a bundle name, a beginning followed by "*", or "*"`, pattern)
+		}
+		if signers < 1 || signers > bundle.MaxSignatures {
+			return fmt.Errorf("thresholds: %s: %d signers, want 1 to %d", pattern, signers, bundle.MaxSignatures)
+		}
+	}
+	return nil
+}
+
+func (o *Online) check() error {
+	if o == nil {
+		return nil
+	}
+	for role, keys := range map[string][]string{"assignment": o.Assignment, "freshness": o.Freshness} {
+		if len(keys) > maxOnline {
+			return fmt.Errorf("online: %d %s keys are more than the %d it may have", len(keys), role, maxOnline)
+		}
+		for _, key := range keys {
+			if key == "" || len(key) > maxKeySize {
+				return fmt.Errorf("online: %s key of %d bytes, want 1 to %d", role, len(key), maxKeySize)
+			}
 		}
 	}
 	return nil

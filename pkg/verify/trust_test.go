@@ -198,7 +198,7 @@ func TestCountersRoundTrip(t *testing.T) {
 func TestReasonsAreFrozen(t *testing.T) {
 	const frozen = "[TooLarge NoTrustedKey Unsigned VerifierFailed UnknownMediaType LegacySignature UnsupportedSignature MalformedSignature " +
 		"UntrustedKey BadSignature MalformedManifest KeyNotAllowed BelowFloor WrongBundle WrongTarget OlderCounter CounterReused Expired " +
-		"ContentMismatch MalformedContent]"
+		"ContentMismatch MalformedContent RevokedKey TooFewSigners KeyOutsideWindow CounterTooFar]"
 	if got := fmt.Sprint(verify.Reasons); got != frozen {
 		t.Errorf("got  %s\nwant %s", got, frozen)
 	}
@@ -209,9 +209,20 @@ func TestTwinKeepsThePromisesOfThePort(t *testing.T) {
 	verifytest.Suite(t, verifytest.Twin{}, verifytest.Signer{Sign: a.Sign, Public: a.Public()}, verifytest.Signer{Sign: b.Sign, Public: b.Public()})
 }
 
+func TestTwinKeepsThePromisesAboutIdentities(t *testing.T) {
+	a, b, key := verifytest.NewAuthority(), verifytest.NewAuthority(), verifytest.NewKey()
+	verifytest.CertificateSuite(t, verifytest.Twin{}, verifytest.Certifier{Sign: a.Sign, Root: a.Root()},
+		verifytest.Certifier{Sign: b.Sign, Root: b.Root()}, verifytest.Signer{Sign: key.Sign, Public: key.Public()})
+}
+
 func FuzzDecodeTrust(f *testing.F) {
 	trust := verifytest.Trust(verifytest.NewKey())
 	trust.Floors = map[bundle.Name]bundle.Counter{"pos": 7}
+	f.Add([]byte(encodeTrust(f, trust)))
+	trust.SigstoreRoot = verifytest.NewAuthority().Root()
+	trust.Identities = []verify.Identity{{Issuer: issuer, Subject: "ci@*", Names: []string{"*"}, NotAfter: at(3)}}
+	trust.Thresholds, trust.CounterEpoch = map[string]int{"pos": 2}, 3
+	trust.Online = &verify.Online{Assignment: []string{"UABC"}}
 	f.Add([]byte(encodeTrust(f, trust)))
 	f.Add([]byte(`{"schema":"holdfast.dev/trust/v1","fleet":"a","keys":[]}`))
 	f.Add([]byte(`{"schema":"holdfast.dev/trust/v1","fleet":"a","keys":[],"Keys":null}`))

@@ -2,15 +2,16 @@
 //
 // # What is accepted
 //
-// One form only: a Sigstore bundle of media type application/vnd.dev.sigstore.bundle.v0.3+json that holds a message signature by a
-// public key – what `cosign sign-blob --key KEY --new-bundle-format` and package sign write:
+// One form only: a Sigstore bundle of media type application/vnd.dev.sigstore.bundle.v0.3+json that holds a message signature. By a public
+// key it is what `cosign sign-blob --key KEY --new-bundle-format` and package sign write:
 //
 //	{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
 //	 "verificationMaterial": {"publicKey": {"hint": BASE64(SHA-256(key in DER))}},
 //	 "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": BASE64}, "signature": BASE64}}
 //
-// Entries of a transparency log and timestamps may be there and are not looked at. Everything else is refused, by its own kind of error:
-// cosign's legacy bundle (it has known bypasses), DSSE envelopes, certificates.
+// Entries of a transparency log and timestamps may be there and are not looked at. By an identity it is what `cosign sign-blob
+// --new-bundle-format` writes: a certificate instead of the key, the entry of a transparency log, timestamps. Everything else is refused, by its
+// own kind of error: cosign's legacy bundle (it has known bypasses), DSSE envelopes, certificate chains.
 //
 // # Guarantees
 //
@@ -20,6 +21,9 @@
 //     the message's.
 //   - G3 No network, no files, no environment, no HOME, no clock: trusted material is given and empty, nothing is looked up.
 //   - G4 A panic in the libraries is an error.
+//   - G5 An identity is believed only with the word of everyone the given trusted root names: a certificate authority, a transparency log where it
+//     names logs, a certificate transparency log where it names such, and always a log or a timestamp authority that saw when it was signed.
+//     The certificate is judged at that time, never at the present.
 package cosign
 
 import (
@@ -78,7 +82,7 @@ func (Verifier) Check(message, sig []byte, publicKeyPEM string) (err error) {
 	return parsed.check(message, key)
 }
 
-// envelope is the one form of a bundle that is accepted. What is a json.RawMessage is not looked at, or refused where it is there.
+// envelope is the one form of a bundle that is accepted. What is a json.RawMessage is refused where it is there, or read by Identify alone.
 type envelope struct {
 	MediaType            string            `json:"mediaType"`
 	VerificationMaterial material          `json:"verificationMaterial"`
@@ -119,6 +123,22 @@ func parse(sig []byte) (*parsed, error) {
 	if err := recognise(sig); err != nil {
 		return nil, err
 	}
+	e, err := decode(sig)
+	if err != nil {
+		return nil, err
+	}
+	if e.VerificationMaterial.Certificate != nil {
+		return nil, fmt.Errorf("%w: it is by a certificate, want one by a public key", verify.ErrUnsupportedSignature)
+	}
+	digest, signed, err := e.MessageSignature.bytes()
+	if err != nil {
+		return nil, err
+	}
+	return &parsed{hint: e.VerificationMaterial.PublicKey.Hint, digest: digest, signature: signed}, nil
+}
+
+// decode reads a bundle with a message signature by either a public key or a certificate.
+func decode(sig []byte) (*envelope, error) {
 	var e envelope
 	if err := strict.Decode(sig, bundle.MaxSignatureSize, &e); err != nil {
 		return nil, malformed(err)
@@ -127,25 +147,33 @@ func parse(sig []byte) (*parsed, error) {
 	switch {
 	case e.DSSE != nil:
 		return nil, fmt.Errorf("%w: it holds a DSSE envelope", verify.ErrUnsupportedSignature)
-	case m.Certificate != nil || m.Chain != nil:
-		return nil, fmt.Errorf("%w: it is by a certificate, want one by a public key", verify.ErrUnsupportedSignature)
-	case m.PublicKey == nil:
-		return nil, malformed(errors.New("no public key in the verification material"))
+	case m.Chain != nil:
+		return nil, fmt.Errorf("%w: it is by a certificate chain, want one certificate or a public key", verify.ErrUnsupportedSignature)
+	case m.PublicKey == nil && m.Certificate == nil:
+		return nil, malformed(errors.New("no public key and no certificate in the verification material"))
 	case e.MessageSignature == nil:
 		return nil, malformed(errors.New("no message signature"))
 	}
 	if algorithm := e.MessageSignature.MessageDigest.Algorithm; algorithm != DigestAlgorithm {
 		return nil, malformed(fmt.Errorf("digest algorithm %.40q, want %s", algorithm, DigestAlgorithm))
 	}
-	digest, err := decodeBase64(e.MessageSignature.MessageDigest.Digest)
-	if err != nil {
-		return nil, malformed(fmt.Errorf("digest: %w", err))
+	return &e, nil
+}
+
+func (m *messageSignature) bytes() (digest, signature []byte, err error) {
+	if digest, err = decodeBase64(m.MessageDigest.Digest); err != nil {
+		return nil, nil, malformed(fmt.Errorf("digest: %w", err))
 	}
-	signed, err := decodeBase64(e.MessageSignature.Signature)
-	if err != nil {
-		return nil, malformed(fmt.Errorf("signature: %w", err))
+	if signature, err = decodeBase64(m.Signature); err != nil {
+		return nil, nil, malformed(fmt.Errorf("signature: %w", err))
 	}
-	return &parsed{hint: m.PublicKey.Hint, digest: digest, signature: signed}, nil
+	return digest, signature, nil
+}
+
+func signatureOf(digest, signature []byte) *protocommon.MessageSignature {
+	return &protocommon.MessageSignature{
+		MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: digest},
+		Signature:     signature}
 }
 
 // recognise tells other forms of signatures from damaged ones, so that a person learns what to do. It believes nothing.
@@ -218,9 +246,7 @@ func (p *parsed) check(message []byte, key crypto.PublicKey) error {
 		MediaType: MediaType,
 		VerificationMaterial: &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_PublicKey{
 			PublicKey: &protocommon.PublicKeyIdentifier{Hint: p.hint}}},
-		Content: &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
-			MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: p.digest},
-			Signature:     p.signature}},
+		Content: &protobundle.Bundle_MessageSignature{MessageSignature: signatureOf(p.digest, p.signature)},
 	})
 	if err != nil {
 		return malformed(err)

@@ -67,6 +67,59 @@ func Suite(t *testing.T, subject verify.Signatures, a, b Signer) {
 	})
 }
 
+// Certifier makes signatures by identities of the form an adapter understands.
+type Certifier struct {
+	Sign func(message []byte, who verify.Certified) []byte
+	Root []byte
+}
+
+// CertificateSuite is what every verify.Signatures promises about identities. a and b are different authorities, key is a signature by key.
+func CertificateSuite(t *testing.T, subject verify.Signatures, a, b Certifier, key Signer) {
+	message := []byte(`{"schema":"holdfast.dev/bundle/v1","name":"shop"}`)
+	who := verify.Certified{Issuer: "https://issuer.example", Subject: "builder@fleet.example"}
+	signature := a.Sign(message, who)
+
+	t.Run("says who signed", func(t *testing.T) {
+		if got, err := subject.Identify(message, signature, a.Root); err != nil || got != who {
+			t.Fatalf("%v, %v", got, err)
+		}
+	})
+	nobody := func(t *testing.T, message, signature, root []byte, want ...error) {
+		t.Helper()
+		got, err := subject.Identify(message, signature, root)
+		refused(t, err, want...)
+		if got != (verify.Certified{}) {
+			t.Errorf("an error, and yet %v", got)
+		}
+	}
+	t.Run("refuses other messages", func(t *testing.T) {
+		for _, i := range []int{0, len(message) / 2, len(message) - 1} {
+			nobody(t, flip(message, i), signature, a.Root, verify.ErrBadSignature)
+		}
+		nobody(t, nil, signature, a.Root, verify.ErrBadSignature)
+	})
+	t.Run("refuses a cut signature", func(t *testing.T) {
+		for i := 0; i < len(signature); i += 1 + len(signature)/50 {
+			nobody(t, message, signature[:i], a.Root)
+		}
+	})
+	t.Run("refuses another authority", func(t *testing.T) {
+		nobody(t, message, signature, b.Root, verify.ErrBadSignature)
+		nobody(t, message, b.Sign(message, who), a.Root, verify.ErrBadSignature)
+	})
+	t.Run("keeps keys and identities apart", func(t *testing.T) {
+		nobody(t, message, key.Sign(message), a.Root, verify.ErrUnsupportedSignature)
+		refused(t, subject.Check(message, signature, key.Public), verify.ErrUnsupportedSignature)
+	})
+	t.Run("a root that cannot be read is the verifier's failure", func(t *testing.T) {
+		for _, root := range []string{"", "garbage", "[]", string(a.Root[:len(a.Root)/2])} {
+			if got, err := subject.Identify(message, signature, []byte(root)); err == nil || isKind(err) || got != (verify.Certified{}) {
+				t.Errorf("root %.30q: %v, %v", root, got, err)
+			}
+		}
+	})
+}
+
 var kinds = []error{
 	verify.ErrUnknownMediaType, verify.ErrLegacySignature, verify.ErrUnsupportedSignature, verify.ErrMalformedSignature,
 	verify.ErrOtherKey, verify.ErrBadSignature,
