@@ -118,3 +118,36 @@ func TestGuardHaltsOnADroppedNamespaceThatIsStillUsed(t *testing.T) {
 		t.Errorf("halts: %v", p.Halts)
 	}
 }
+
+// A Job with ttlSecondsAfterFinished is deleted by Kubernetes when it is done. It must not run again and again.
+func TestJobThatLeavesByItselfIsNotMissed(t *testing.T) {
+	job := func(ttl string) bundle.Object {
+		return bundle.Object{ID: bundle.ObjectID{Group: "batch", Kind: "Job", Namespace: "shop", Name: "seed"}, Version: "v1",
+			JSON: []byte(`{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"seed","namespace":"shop"},"spec":{` + ttl + `"template":{}}}`)}
+	}
+	for name, c := range map[string]struct {
+		ttl  string
+		want Suspicion
+	}{
+		"it leaves when it is done": {`"ttlSecondsAfterFinished":0,`, Unsuspicious},
+		"it stays":                  {``, Gone},
+		"no time is given":          {`"ttlSecondsAfterFinished":null,`, Gone},
+	} {
+		d, err := desire(bundle.Ref{Name: "shop", Version: "1.0.0"}, "", "", bundle.Policy{}, []bundle.Object{job(c.ttl)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &d.Objects[0]
+		left := Item{Ref: o.Ref, UID: "u", Hash: o.Hash}
+		if got := o.suspect(left, Fact{}, false); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		facts := Facts{Known: map[Kind]bool{o.Type(): true}}
+		if p := Decide(d, Inventory{Items: []Item{left}}, facts); (len(p.Keep) == 1) != (c.want == Unsuspicious) {
+			t.Errorf("%s: plan %+v", name, p)
+		}
+		if got := o.suspect(Item{Ref: o.Ref}, Fact{}, false); got != Gone {
+			t.Errorf("%s: never made: %v", name, got)
+		}
+	}
+}
