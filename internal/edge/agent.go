@@ -10,10 +10,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
@@ -21,8 +23,8 @@ import (
 
 // Workloads keeps bundles in the site's cluster. KubeWorkloads does.
 type Workloads interface {
-	// Start begins to watch the cluster. What is seen goes to sink, which never blocks: ClusterSeen, HealthSeen, DriftSeen and Corrected.
-	Start(ctx context.Context, sink func(fleetsync.Input))
+	// Watch watches the cluster until ctx ends. What is seen goes to sink, which never blocks: ClusterSeen, HealthSeen, DriftSeen and Corrected.
+	Watch(ctx context.Context, sink func(fleetsync.Input))
 	// Run applies and watches, or removes.
 	Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran
 	// Correct asks for one object to be put back, without waiting; the answer is a Corrected.
@@ -62,16 +64,21 @@ type Agent struct {
 	mail     *mailbox
 	contents *contents
 	fetcher  *fetcher
-	saved    verify.Counters
-	due      time.Time // when the core wants a Tick; zero: not
+	work     sync.WaitGroup // what runs beside the loop
+	due      time.Time      // when the core wants a Tick; zero: not
 
-	// held back until the store takes writes again, in order.
-	held    []fleetsync.Effects
-	retryAt time.Time
+	backlog  backlog
+	saved    verify.Counters // that are durable outside the store
+	failures int             // of the store, in a row
+	retryAt  time.Time       // of the store
 }
 
-// retryStore is how long to wait before trying again to write to a store that refused.
-const retryStore = 2 * time.Second
+// The pauses before a store that refused is tried again, and how long Run waits for what it began when it is told to end.
+const (
+	firstStoreRetry   = 2 * time.Second
+	longestStoreRetry = time.Minute
+	endPatience       = 1500 * time.Millisecond
+)
 
 // New makes an agent from its parts.
 func New(opts Options) *Agent {
@@ -81,48 +88,66 @@ func New(opts Options) *Agent {
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, sigs: opts.Signatures, site: opts.Site.Site}
-	a.fetcher = &fetcher{contents: a.contents, link: opts.Link, now: time.Now,
-		damaged: func(message string) { a.mail.put(fleetsync.Damage{Message: message}) }}
+	a.fetcher = newFetcher(a.contents, opts.Link, func(message string) { a.mail.put(fleetsync.Damage{Message: message}) })
 	return a
 }
 
-// Run keeps the site until ctx ends. It returns an error only if the stored records cannot be read.
+// unreadable says that what is stored cannot be believed: the store must be set aside.
+type unreadable struct{ error }
+
+func (u *unreadable) Unwrap() error { return u.error }
+
+// Run keeps the site until ctx ends. It returns an error only if the stored records cannot be read. When it returns, what it began has ended.
 func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer a.end()
+	defer cancel()
 	records, err := a.records()
 	if err != nil {
-		return err
+		return &unreadable{err}
 	}
-	if err := a.step(ctx, fleetsync.Restored{Records: records, Marks: a.opts.Marks}); err != nil {
+	if err := a.turn(ctx, fleetsync.Restored{Records: records, Marks: a.opts.Marks}); err != nil {
 		return err
 	}
 	if a.opts.Damage != "" {
 		a.mail.put(fleetsync.Damage{Message: a.opts.Damage})
 	}
-	a.opts.Workloads.Start(ctx, a.mail.put)
-	timer := time.NewTimer(time.Hour)
+	a.work.Go(func() { a.opts.Workloads.Watch(ctx, a.mail.put) })
+	timer := time.NewTimer(a.untilWake())
 	defer timer.Stop()
 	for {
+		var in []fleetsync.Input
 		select {
 		case <-ctx.Done():
 			return nil
 		case notice, open := <-a.opts.Link.Notices():
 			if !open {
-				return nil
+				return errors.New("the link to the hub was closed")
 			}
-			err = a.step(ctx, a.heard(notice))
+			in = append(in, a.heard(notice))
 		case <-a.mail.full:
-			for _, in := range a.mail.take() {
-				if err = a.step(ctx, in); err != nil {
-					break
-				}
-			}
+			in = a.mail.take()
 		case <-timer.C:
-			err = a.step(ctx, fleetsync.Tick{})
+			in = append(in, fleetsync.Tick{})
 		}
-		if err != nil {
+		if err := a.turn(ctx, in...); err != nil {
 			return err
 		}
 		timer.Reset(a.untilWake())
+	}
+}
+
+// end waits for what runs beside the loop. What does not end in time is left behind: it holds nothing that a crash would not also leave.
+func (a *Agent) end() {
+	ended := make(chan struct{})
+	go func() {
+		a.work.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endPatience):
+		a.opts.Log.Warn("something does not end: leaving it behind")
 	}
 }
 
@@ -146,18 +171,37 @@ func (a *Agent) heard(n fleetsync.Notice) fleetsync.Input {
 	return fleetsync.Poked{}
 }
 
-func (a *Agent) step(ctx context.Context, in fleetsync.Input) error {
-	effects, err := a.core.Step(time.Now(), in)
-	if err != nil {
-		return err
+// turn gives inputs to the core and carries out what follows, with one commit for all of them.
+func (a *Agent) turn(ctx context.Context, inputs ...fleetsync.Input) error {
+	var waiting []fleetsync.Effects
+	for _, in := range inputs {
+		effects, err := a.core.Step(time.Now(), in)
+		if err != nil {
+			return &unreadable{err}
+		}
+		a.due = effects.Wake
+		for _, c := range effects.Correct {
+			a.opts.Workloads.Correct(c)
+		}
+		if len(effects.Persist) == 0 {
+			a.carryOut(ctx, effects)
+			continue
+		}
+		a.backlog.add(effects.Persist)
+		waiting = append(waiting, effects)
 	}
-	a.due = effects.Wake
-	if len(effects.Persist) == 0 {
+	if err := a.persist(); err != nil {
+		for _, effects := range waiting {
+			a.refuse(effects, err)
+		}
+		if damaged := (*store.Damaged)(nil); errors.As(err, &damaged) {
+			return &unreadable{err}
+		}
+		return nil
+	}
+	for _, effects := range waiting {
 		a.carryOut(ctx, effects)
-	} else {
-		a.held = append(a.held, effects)
 	}
-	a.release(ctx)
 	return nil
 }
 
@@ -167,34 +211,37 @@ func (a *Agent) untilWake() time.Duration {
 	if !a.due.IsZero() {
 		wait = min(wait, time.Until(a.due))
 	}
-	if len(a.held) > 0 {
+	if a.failures > 0 {
 		wait = min(wait, time.Until(a.retryAt))
 	}
 	return max(wait, 0)
 }
 
-// release carries out what waited for the store, in order, as far as the store takes it.
-func (a *Agent) release(ctx context.Context) {
-	for len(a.held) > 0 && !a.retryAt.After(time.Now()) {
-		next := a.held[0]
-		if err := a.persist(next.Persist); err != nil {
-			a.retryAt = time.Now().Add(retryStore)
-			a.opts.Log.Warn("the store refuses to write", zap.Error(err))
-			a.mail.put(fleetsync.StoreSeen{Message: "storageDegraded: " + err.Error()})
-			return
-		}
-		if !a.retryAt.IsZero() {
-			a.retryAt = time.Time{}
-			a.mail.put(fleetsync.StoreSeen{})
-		}
-		a.held = a.held[1:]
-		a.carryOut(ctx, next)
+var errStoreRefuses = errors.New("storageDegraded: the store takes no writes")
+
+// persist makes what waits durable, unless the store refused a moment ago, and tells the core when that begins and ends.
+func (a *Agent) persist() error {
+	if a.failures > 0 && time.Now().Before(a.retryAt) {
+		return errStoreRefuses
 	}
+	if err := a.commit(); err != nil {
+		a.retryAt = time.Now().Add(min(firstStoreRetry<<min(a.failures, 10), longestStoreRetry))
+		a.failures++
+		a.opts.Log.Warn("the store refuses to write", zap.Error(err))
+		a.mail.put(fleetsync.StoreSeen{Message: "storageDegraded: " + err.Error()})
+		return err
+	}
+	if a.failures > 0 {
+		a.failures = 0
+		a.opts.Log.Info("the store takes writes again")
+		a.mail.put(fleetsync.StoreSeen{})
+	}
+	return nil
 }
 
-// persist makes records durable, and the counters in them outside the store too, before anything that follows from them is done.
-func (a *Agent) persist(records []fleetsync.Record) error {
-	if err := a.opts.Store.Commit(records...); err != nil {
+// commit makes records durable, and the counters in them outside the store too, before anything that follows from them is done.
+func (a *Agent) commit() error {
+	if err := a.backlog.drain(a.opts.Store); err != nil {
 		return err
 	}
 	marks := a.core.Marks()
@@ -206,6 +253,22 @@ func (a *Agent) persist(records []fleetsync.Record) error {
 	}
 	a.saved = marks
 	return nil
+}
+
+// refuse answers for what is not carried out because it had to be durable first.
+func (a *Agent) refuse(e fleetsync.Effects, why error) {
+	if e.Look {
+		a.mail.put(fleetsync.Looked{Err: why.Error()})
+	}
+	for _, f := range e.Fetch {
+		a.mail.put(fleetsync.Fetched{Name: f.Bundle.Name, Digest: f.Bundle.Digest, Err: why.Error()})
+	}
+	if r := e.Run; r != nil {
+		a.mail.put(fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeRejected, Reason: "StorageDegraded", Message: why.Error()})
+	}
+	for _, s := range e.Send {
+		a.mail.put(fleetsync.Sent{Type: s.Type, Err: why.Error()})
+	}
 }
 
 func equalMarks(a, b verify.Counters) bool {
@@ -220,23 +283,22 @@ func equalMarks(a, b verify.Counters) bool {
 	return true
 }
 
+// carryOut begins what the core decided, in its order. Correct was begun before.
 func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
+	beside := func(do func() fleetsync.Input) { a.work.Go(func() { a.mail.put(do()) }) }
 	if e.Look {
-		go func() { a.mail.put(a.look(ctx)) }()
+		beside(func() fleetsync.Input { return a.look(ctx) })
 	}
 	marks := a.core.Marks()
 	for _, f := range e.Fetch {
-		go func() { a.mail.put(a.fetcher.fetch(ctx, f, marks)) }()
+		beside(func() fleetsync.Input { return a.fetcher.fetch(ctx, f, marks) })
 	}
 	if e.Run != nil {
 		run := *e.Run
-		go func() { a.mail.put(a.opts.Workloads.Run(ctx, run, a.contents.load)) }()
-	}
-	for _, c := range e.Correct {
-		a.opts.Workloads.Correct(c)
+		beside(func() fleetsync.Input { return a.opts.Workloads.Run(ctx, run, a.contents.load) })
 	}
 	for _, s := range e.Send {
-		go func() { a.mail.put(a.send(ctx, s)) }()
+		beside(func() fleetsync.Input { return a.send(ctx, s) })
 	}
 	if e.Retain != nil {
 		a.retain(e.Retain)

@@ -64,14 +64,33 @@ func (c *contents) putOffer(manifest bundle.Digest, raw []byte) error {
 	return c.putChunks(offerKey(manifest), raw)
 }
 
-// putChunks stores bytes under a prefix, a commit a chunk.
+// putChunks stores bytes under a prefix, a commit a chunk, in the place of what was there.
 func (c *contents) putChunks(prefix string, raw []byte) error {
-	for n, chunk := range slices.Collect(slices.Chunk(raw, bundle.ChunkSize)) {
-		if err := c.store.Commit(fleetsync.Record{Key: chunkKey(prefix, n), Value: chunk}); err != nil {
+	chunks := 0
+	for chunk := range slices.Chunk(raw, bundle.ChunkSize) {
+		if err := c.store.Commit(fleetsync.Record{Key: chunkKey(prefix, chunks), Value: chunk}); err != nil {
 			return err
 		}
+		chunks++
 	}
-	return nil
+	return c.forgetFrom(prefix, chunks)
+}
+
+// forget drops all chunks under a prefix.
+func (c *contents) forget(prefix string) error { return c.forgetFrom(prefix, 0) }
+
+func (c *contents) forgetFrom(prefix string, chunk int) error {
+	var gone []fleetsync.Record
+	err := c.store.Scan(prefix, func(key string, _ []byte) error {
+		if key >= chunkKey(prefix, chunk) {
+			gone = append(gone, fleetsync.Record{Key: key})
+		}
+		return nil
+	})
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	return c.store.Commit(gone...)
 }
 
 // complete says that everything of a bundle is stored.

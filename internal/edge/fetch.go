@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -19,6 +20,13 @@ type fetcher struct {
 	link     fleetsync.Link
 	damaged  func(message string)
 	now      func() time.Time
+
+	mu   sync.Mutex
+	told map[bundle.Digest]string // what was said of a stored bundle that does not verify
+}
+
+func newFetcher(c *contents, link fleetsync.Link, damaged func(message string)) *fetcher {
+	return &fetcher{contents: c, link: link, damaged: damaged, now: time.Now, told: map[bundle.Digest]string{}}
 }
 
 // fetch makes a bundle durable and verified: from the store if it is there, otherwise from the hub. What is stored but does not verify
@@ -27,17 +35,10 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	want := order.Bundle
 	result := fleetsync.Fetched{Name: want.Name, Digest: want.Digest}
 	verified, err := f.contents.load(want.Digest)
-	if err != nil && !errors.Is(err, fleetsync.ErrNotFound) {
-		f.damaged(fmt.Sprintf("stored bundle %s: %v: fetching it again", want.Digest.Short(), err))
-		if err := f.contents.drop(want.Digest); err != nil {
-			result.Err = err.Error()
-			return result
-		}
-	}
-	if err != nil {
-		verified, err = f.fromHub(ctx, order, marks)
-	} else {
+	if err == nil {
 		err = f.allowed(verified.Signed(), order, marks)
+	} else if err = f.unbelieved(want, err); err == nil {
+		verified, err = f.fromHub(ctx, order, marks)
 	}
 	if err != nil {
 		return refusedOrFailed(result, err)
@@ -49,15 +50,46 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	return result
 }
 
+// unbelieved says once that a stored bundle does not verify, and drops it so that it is fetched again. What only the keys of today do not
+// believe stays: they may be the mistake.
+func (f *fetcher) unbelieved(want fleetsync.AssignedBundle, why error) error {
+	if errors.Is(why, fleetsync.ErrNotFound) {
+		return nil
+	}
+	f.mu.Lock()
+	said := f.told[want.Digest] == why.Error()
+	f.told[want.Digest] = why.Error()
+	f.mu.Unlock()
+	if !said {
+		f.damaged(fmt.Sprintf("stored bundle %s@%s (%s): %v: fetching it again", want.Name, want.Version, want.Digest.Short(), why))
+	}
+	switch verify.ReasonOf(why) {
+	case verify.NoTrustedKey, verify.UntrustedKey, verify.KeyNotAllowed, verify.BelowFloor, verify.VerifierFailed:
+		return nil
+	}
+	return f.contents.drop(want.Digest)
+}
+
 func refusedOrFailed(result fleetsync.Fetched, err error) fleetsync.Fetched {
 	var refusal *verify.Refusal
 	if errors.As(err, &refusal) {
-		result.Refusal = &fleetsync.Refusal{Reason: string(refusal.Reason), Message: refusal.Error()}
+		message := refusal.Error()
+		if hint := refusal.Hint(); hint != "" {
+			message += "; hint: " + hint
+		}
+		result.Refusal = &fleetsync.Refusal{Reason: string(refusal.Reason), Message: message}
+		var served *misserved
+		result.Passing = errors.As(err, &served)
 		return result
 	}
 	result.Err = err.Error()
 	return result
 }
+
+// misserved is a refusal of bytes that are not those that were asked for by their digest: the hub or the way to it is at fault, not the bundle.
+type misserved struct{ error }
+
+func (m *misserved) Unwrap() error { return m.error }
 
 // allowed asks whether a bundle whose signature holds is the one wanted, meant for this site and not older than what was accepted. What was
 // applied here before needs only to be itself.
@@ -102,10 +134,13 @@ func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks veri
 	}
 	// Nothing of the content is fetched for a manifest that is not believed.
 	signed, err := f.contents.trust.Manifest(f.contents.sigs, offer.Manifest, offer.Signatures)
-	if err != nil {
-		return verify.Verified{}, err
+	if err == nil {
+		err = f.allowed(signed, order, marks)
 	}
-	if err := f.allowed(signed, order, marks); err != nil {
+	if err != nil && bundle.DigestOf(offer.Manifest) != want.Digest {
+		err = &misserved{err}
+	}
+	if err != nil {
 		return verify.Verified{}, err
 	}
 	info := signed.Manifest().Content
@@ -121,7 +156,10 @@ func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks veri
 	}
 	verified, err := signed.WithContent(content)
 	if err != nil {
-		return verify.Verified{}, errors.Join(err, f.forget(blobKey(info.Digest)))
+		if verify.ReasonOf(err) == verify.ContentMismatch {
+			err = &misserved{err}
+		}
+		return verify.Verified{}, errors.Join(err, f.contents.forget(blobKey(info.Digest)))
 	}
 	return verified, f.contents.complete(want.Digest)
 }
@@ -152,7 +190,7 @@ func (f *fetcher) content(ctx context.Context, info bundle.ContentInfo, offer fl
 	}
 	raw, err := wire.Decompress(packed, info.Size)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("content: %w", err), f.forget(blobKey(info.Digest)))
+		return nil, errors.Join(fmt.Errorf("content: %w", err), f.contents.forget(blobKey(info.Digest)))
 	}
 	return raw, nil
 }
@@ -186,7 +224,7 @@ func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fl
 		err = errors.New("it does not lead to the signed content")
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("delta: %w", err), f.forget(prefix))
+		return nil, errors.Join(fmt.Errorf("delta: %w", err), f.contents.forget(prefix))
 	}
 	full, err := wire.Compress(raw)
 	if err != nil {
@@ -195,7 +233,7 @@ func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fl
 	if err := f.contents.putChunks(blobKey(info.Digest), full); err != nil {
 		return nil, err
 	}
-	return raw, f.forget(prefix)
+	return raw, f.contents.forget(prefix)
 }
 
 // chunks fetches what is missing of a blob, one durable chunk after the other, and gives the whole.
@@ -221,19 +259,7 @@ func (f *fetcher) chunks(ctx context.Context, prefix string, blob fleetsync.Blob
 	}
 	packed, chunks, err := f.contents.joined(prefix, bundle.MaxPackedSize)
 	if err == nil && chunks != blob.Chunks {
-		err = errors.Join(fmt.Errorf("%d chunks are stored where the hub has %d", chunks, blob.Chunks), f.forget(prefix))
+		err = errors.Join(fmt.Errorf("%d chunks are stored where the hub has %d", chunks, blob.Chunks), f.contents.forget(prefix))
 	}
 	return packed, err
-}
-
-func (f *fetcher) forget(prefix string) error {
-	var gone []fleetsync.Record
-	err := f.contents.store.Scan(prefix, func(key string, _ []byte) error {
-		gone = append(gone, fleetsync.Record{Key: key})
-		return nil
-	})
-	if err != nil || len(gone) == 0 {
-		return err
-	}
-	return f.contents.store.Commit(gone...)
 }

@@ -39,12 +39,12 @@ func NewWorkloads(cluster apply.Cluster, store fleetsync.Store, log *zap.Logger)
 	return w
 }
 
-// Start watches until ctx ends.
-func (w *KubeWorkloads) Start(ctx context.Context, sink func(fleetsync.Input)) {
+// Watch watches until ctx ends.
+func (w *KubeWorkloads) Watch(ctx context.Context, sink func(fleetsync.Input)) {
 	w.mu.Lock()
 	w.sink = sink
 	w.mu.Unlock()
-	go w.watcher.Run(ctx)
+	w.watcher.Run(ctx)
 }
 
 // told passes on what the watcher saw.
@@ -96,16 +96,9 @@ func (w *KubeWorkloads) Run(ctx context.Context, run fleetsync.Run, load func(bu
 }
 
 func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), ran *fleetsync.Ran) error {
-	verified, err := load(run.Bundle.Digest)
+	desired, inventory, err := w.prepare(run, load)
 	if err != nil {
-		return fmt.Errorf("stored bundle: %w", err)
-	}
-	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values})
-	if err != nil {
-		return &unrenderable{err}
-	}
-	inventory, err := w.inventory(run.Bundle.Name)
-	if err != nil {
+		w.watcher.Release(run.Bundle.Name)
 		return err
 	}
 	w.mu.Lock()
@@ -128,6 +121,20 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	err = errors.Join(err, w.record(run.Bundle.Name, result.Inventory))
 	w.watcher.Track(desired, result.Inventory)
 	return err
+}
+
+// prepare loads and renders a bundle and finds what it owns already.
+func (w *KubeWorkloads) prepare(run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) (apply.Desired, apply.Inventory, error) {
+	verified, err := load(run.Bundle.Digest)
+	if err != nil {
+		return apply.Desired{}, apply.Inventory{}, &lost{err}
+	}
+	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values})
+	if err != nil {
+		return apply.Desired{}, apply.Inventory{}, &unrenderable{err}
+	}
+	inventory, err := w.inventory(run.Bundle.Name)
+	return desired, inventory, err
 }
 
 // asRecorded says that everything desired, and nothing else, was applied as it is desired.
@@ -234,6 +241,12 @@ func (w *KubeWorkloads) record(name bundle.Name, inventory apply.Inventory) erro
 	return w.store.Commit(records...)
 }
 
+// lost is a stored bundle that was verified before and is no longer what it was.
+type lost struct{ error }
+
+func (l *lost) Error() string { return "stored bundle: " + l.error.Error() }
+func (l *lost) Unwrap() error { return l.error }
+
 // unrenderable is a bundle that cannot be rendered with the site's values.
 type unrenderable struct{ error }
 
@@ -243,8 +256,11 @@ func (u *unrenderable) Unwrap() error { return u.error }
 func blame(err error, ran *fleetsync.Ran) {
 	ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeFailed, "Failed", err.Error()
 	var cannot *unrenderable
+	var gone *lost
 	var f *apply.Failure
 	switch {
+	case errors.As(err, &gone):
+		ran.Lost, ran.Reason = true, "StoredBundleLost"
 	case errors.As(err, &cannot):
 		ran.Outcome, ran.Reason = fleetsync.OutcomeRejected, "CannotRender"
 	case errors.As(err, &f):

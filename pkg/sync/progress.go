@@ -256,6 +256,9 @@ func (e *Edge) ran(now time.Time, in Ran, out *Effects) {
 		e.running = ""
 	}
 	h := e.bundles[in.Name]
+	if h != nil && in.Lost {
+		clear(h.loaded)
+	}
 	switch {
 	case h == nil:
 	case in.Remove:

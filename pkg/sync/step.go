@@ -84,6 +84,7 @@ type Ran struct {
 	Objects  int
 	Changed  int    // objects created or changed
 	Pruned   int    // objects deleted
+	Lost     bool   // the stored bundle is no longer what was verified: it must be fetched again
 	Object   string // the one it failed at, where known
 	Reason   string
 	Message  string

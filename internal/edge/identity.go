@@ -1,0 +1,121 @@
+package edge
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/nats-io/nkeys"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+// maxSiteFile bounds a site file, in bytes.
+const maxSiteFile = 1 << 20
+
+// identity is what a site file says, read and checked.
+type identity struct {
+	file  *fleetsync.SiteFile
+	trust *verify.Trust
+	keys  Keys
+	ca    *x509.CertPool
+}
+
+// identify reads a site file. It holds a secret, so its words never stand in an error.
+func identify(name string, log *zap.Logger) (*identity, error) {
+	raw, err := readSiteFile(name, log)
+	if err != nil {
+		return nil, err
+	}
+	site, err := decodeSiteFile(raw)
+	if err != nil {
+		return nil, err
+	}
+	who := &identity{file: site, ca: x509.NewCertPool()}
+	if who.trust, err = verify.DecodeTrust(site.Trust); err != nil {
+		return nil, err
+	}
+	if who.keys, err = keysOf(site); err != nil {
+		return nil, err
+	}
+	if !who.ca.AppendCertsFromPEM([]byte(site.CA)) {
+		return nil, errors.New("ca: there is no certificate in it")
+	}
+	return who, nil
+}
+
+// readSiteFile also warns where others than its owner may read the file.
+func readSiteFile(name string, log *zap.Logger) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, plain(err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		log.Warn("the site file holds a secret and others may read it: chmod 600", zap.String("file", name), zap.Stringer("mode", mode))
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxSiteFile+1))
+	if err != nil {
+		return nil, plain(err)
+	}
+	if len(raw) > maxSiteFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxSiteFile)
+	}
+	return raw, nil
+}
+
+// plain leaves the file's name to whoever says which file it is.
+func plain(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+func decodeSiteFile(raw []byte) (*fleetsync.SiteFile, error) {
+	var schema struct {
+		Schema string `json:"schema"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		return nil, errors.New("it is not a site file: it is no JSON object, or is cut off")
+	}
+	if schema.Schema != fleetsync.SiteFileSchema {
+		return nil, fmt.Errorf("schema %.80q: want %s", schema.Schema, fleetsync.SiteFileSchema)
+	}
+	var site fleetsync.SiteFile
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&site); err != nil {
+		return nil, err
+	}
+	if _, err := bundle.ParseSiteID(string(site.Site)); err != nil {
+		return nil, err
+	}
+	return &site, nil
+}
+
+// keysOf takes the Ed25519 keys out of their NATS encodings.
+func keysOf(site *fleetsync.SiteFile) (Keys, error) {
+	kind, seed, err := nkeys.DecodeSeed([]byte(site.Seed))
+	if err != nil || kind != nkeys.PrefixByteUser {
+		return Keys{}, errors.New(`seed: want the seed of a NATS user ("SU…")`)
+	}
+	hub, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(site.HubKey))
+	if err != nil {
+		return Keys{}, errors.New(`hubKey: want the public key of a NATS user ("U…")`)
+	}
+	return Keys{Site: ed25519.NewKeyFromSeed(seed), Hub: ed25519.PublicKey(hub)}, nil
+}

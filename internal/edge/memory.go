@@ -1,0 +1,115 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/store"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/anchor"
+)
+
+// memory is the store with the anchor beside it.
+type memory struct {
+	options  store.Options
+	log      *zap.Logger
+	store    *reopening
+	anchor   *anchor.File
+	anchored anchor.Anchor
+	damage   string // what was set aside, if anything was
+}
+
+// remember opens store and anchor. A damaged store is set aside and a new one begun: the workloads are left alone, the counters come from
+// the anchor, everything else from the hub.
+func remember(c Config) (_ *memory, err error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, hinted{fmt.Errorf("data folder: %w", err), "--data must name a folder this user may write to"}
+	}
+	file, err := anchor.Open(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+		}
+	}()
+	m := &memory{anchor: file, log: c.Log, options: store.Options{Dir: filepath.Join(c.Dir, "store"), Log: c.Log, ReserveBytes: c.ReserveBytes}}
+	m.anchored, err = file.Load()
+	if err != nil && !errors.Is(err, anchor.ErrDamaged) {
+		return nil, err
+	}
+	if err != nil {
+		m.damaged(err.Error())
+	}
+	m.store, err = m.openStore(m.anchored.StoreHead)
+	var damaged *store.Damaged
+	if errors.As(err, &damaged) {
+		err = m.setAside(damaged)
+	}
+	return m, explained(err, c.Dir)
+}
+
+// explained adds a hint for what a person can do something about.
+func explained(err error, dir string) error {
+	switch {
+	case errors.Is(err, store.ErrInUse):
+		return hinted{err, "another holdfast-edge runs on this folder; one site has one agent"}
+	case errors.Is(err, os.ErrPermission):
+		return hinted{err, "--data must name a folder this user may write to: " + dir}
+	case errors.Is(err, fleetsync.ErrNoSpace):
+		return hinted{err, "make room on the disk of " + dir + ", or give --reserve-mib a smaller number"}
+	}
+	return err
+}
+
+func (m *memory) openStore(wantHead string) (*reopening, error) {
+	return newReopening(func(wantHead string) (opened, error) {
+		options := m.options
+		options.WantHead = wantHead
+		return store.Open(options)
+	}, wantHead, probeFolder(filepath.Dir(m.options.Dir)))
+}
+
+// setAside begins a new store in the place of one that cannot be believed.
+func (m *memory) setAside(why error) error {
+	if m.store != nil {
+		_ = m.store.Close() // it is damaged in any case
+	}
+	aside, err := store.SetAside(m.options.Dir)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	m.damaged(fmt.Sprintf("%v: set aside as %s, beginning anew", why, aside))
+	m.store, err = m.openStore("")
+	return err
+}
+
+func (m *memory) damaged(what string) {
+	m.log.Error("what the agent remembers is damaged", zap.String("what", what))
+	if m.damage != "" {
+		what = m.damage + "; " + what
+	}
+	m.damage = what
+}
+
+// saveMarks writes the counters, and how far the store has come, beside the store.
+func (m *memory) saveMarks(marks verify.Counters) error {
+	m.anchored.Counters, m.anchored.StoreHead = marks, m.store.Head()
+	return m.anchor.Save(m.anchored)
+}
+
+func (m *memory) close(log *zap.Logger) {
+	if err := m.saveMarks(m.anchored.Counters); err != nil {
+		log.Warn("anchor", zap.Error(err))
+	}
+	if err := m.store.Close(); err != nil {
+		log.Warn("store", zap.Error(err))
+	}
+	_ = m.anchor.Close()
+}
