@@ -14,6 +14,21 @@
 //	POST   /v1/unassignments                  UnassignRequest -> []AssignResult
 //	GET    /v1/drift                          []SiteDrift     ?site=
 //	GET    /v1/events                         []SiteEvent     ?site=&since=RFC3339&limit=
+//	POST   /v1/tokens                         TokenRequest -> TokenGrant
+//	GET    /v1/tokens                         []Token
+//	POST   /v1/tokens/{id}/revocation         Token
+//	GET    /v1/enrolments                     []enrol.Enrolment
+//	POST   /v1/enrolments/{key}/decision      Decision -> enrol.Enrolment       {key} is a fingerprint
+//	POST   /v1/sites/{site}/revocation        Because -> Site
+//	POST   /v1/sites/{site}/release           Because -> Site
+//	POST   /v1/sites/{site}/replacement       TokenRequest -> TokenGrant
+//	POST   /v1/sites/{site}/decommission      Decommission -> Site
+//	POST   /v1/sites/{site}/labels            LabelChange -> Site
+//	GET    /v1/audit                          []AuditRecord   ?limit=
+//	GET    /v1/audit/verification             AuditVerdict
+//
+// Two doors need no bearer token, because who knocks proves itself otherwise (package enrol): POST /v1/enrol takes and gives a signed
+// envelope; GET /v1/renewal gives a challenge and POST /v1/renewal takes and gives a signed envelope. Both are rate limited.
 package api
 
 import (
@@ -80,6 +95,8 @@ type SiteGrant struct {
 	HubKey    string          `json:"hubKey"` // public key of the hub's signatures
 	HeartBeat int             `json:"heartbeatSeconds"`
 	Trust     json.RawMessage `json:"trust"` // verify.Trust
+	Hubs      []string        `json:"hubs"`  // https URLs, for renewals
+	HubCA     string          `json:"hubCA"` // PEM
 }
 
 // Freshness says how far a fact can be believed.
@@ -107,6 +124,8 @@ type Site struct {
 	State   *fleetsync.State `json:"state,omitempty"`
 	StateAt *time.Time       `json:"stateAt,omitempty"`
 	Events  EventWindow      `json:"events"`
+	// Status is empty for a site like any other, or held, revoked, leaving or gone.
+	Status string `json:"status,omitempty"`
 	// Alarms are what a person should look at: gaps, refused reports, two epochs alive.
 	Alarms []string `json:"alarms,omitempty"`
 }

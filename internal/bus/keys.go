@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -134,8 +135,14 @@ func NewSiteKey() (seed, public string, err error) {
 	return string(s), public, err
 }
 
-// SiteUser gives a site's user token: its permissions are the literal subjects of exactly that site.
+// SiteUser gives a site's user token that does not expire.
 func (k Keys) SiteUser(site bundle.SiteID, publicKey string) (token string, err error) {
+	return k.SiteUserUntil(site, publicKey, time.Time{})
+}
+
+// SiteUserUntil gives a site's user token: its permissions are the literal subjects of exactly that site. The server ends the connection of
+// an expired one; a zero time is never.
+func (k Keys) SiteUserUntil(site bundle.SiteID, publicKey string, expires time.Time) (token string, err error) {
 	// A name with a wildcard would become a permission with a wildcard.
 	if _, err := bundle.ParseSiteID(string(site)); err != nil {
 		return "", fmt.Errorf("site user: %w", err)
@@ -152,6 +159,9 @@ func (k Keys) SiteUser(site bundle.SiteID, publicKey string) (token string, err 
 	claims.Permissions = sitePermissions(site)
 	claims.Limits.Payload = stream.MaxReport
 	claims.Limits.Subs = 16
+	if !expires.IsZero() {
+		claims.Expires = expires.Unix()
+	}
 	claims.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket}
 	if token, err = claims.Encode(account); err != nil {
 		return "", fmt.Errorf("site user %s: %w", site, err)

@@ -57,6 +57,8 @@ func streamConfig(rule stream.Rule, o StreamOptions) jetstream.StreamConfig {
 		c.MaxMsgsPerSubject, c.Discard, c.DiscardNewPerSubject = 1, jetstream.DiscardNew, true
 	case stream.All:
 		c.Discard, c.MaxAge, c.MaxBytes = jetstream.DiscardNew, o.EventAge, o.EventBytes
+	case stream.Ever:
+		c.Discard = jetstream.DiscardNew
 	}
 	return c
 }

@@ -38,6 +38,11 @@ func (h *Hub) follow(ctx context.Context) error {
 	for _, site := range h.view.ids() {
 		h.acks.owe(site)
 	}
+	h.warden = newWarden(h)
+	running.Go(func() { h.warden.run(following) })
+	for _, site := range h.view.ids() {
+		h.warden.look(site)
+	}
 	for _, name := range replayed {
 		running.Go(func() {
 			err := h.store.Follow(following, name, max(next[name], 1), func(m stream.Message) error {
@@ -79,6 +84,9 @@ func (h *Hub) fold(m stream.Message) {
 		if folded != nil && h.acks != nil {
 			h.acks.owe(site)
 		}
+	}
+	if site, err := stream.SiteOf(m.Subject); err == nil && h.warden != nil {
+		h.warden.look(site)
 	}
 	h.mu.Unlock()
 	if err != nil {
@@ -211,7 +219,7 @@ func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since 
 		record, known := h.view.Record(site)
 		h.mu.Unlock()
 		var batch fleetsync.EventBatch
-		if !known || fleetsync.Open(fleetsync.TypeEvents, m.Data, record.Key, &batch) != nil || batch.Site != site {
+		if !known || record.open(fleetsync.TypeEvents, m, &batch) != nil || batch.Site != site {
 			return nil // refused when it was folded, and in the site's alarms
 		}
 		_ = line.add(batch, m.Time) // as above

@@ -31,7 +31,7 @@ const (
 // newServer is the HTTP server of the API.
 func (h *Hub) newServer() *http.Server {
 	return &http.Server{
-		Handler: h.logged(h.admitted(h.routes())), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		Handler: h.logged(h.openDoors(h.admitted(h.routes()))), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 	}
 }
@@ -39,15 +39,16 @@ func (h *Hub) newServer() *http.Server {
 func (h *Hub) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/version", answer(h.getVersion))
-	mux.HandleFunc("POST /v1/bundles", answer(h.postBundle))
+	mux.HandleFunc("POST /v1/bundles", write(h, "bundle push", h.postBundle))
 	mux.HandleFunc("GET /v1/bundles", answer(h.getBundles))
 	mux.HandleFunc("GET /v1/bundles/{name}/{version}", answer(h.getBundle))
 	mux.HandleFunc("GET /v1/bundles/{name}/{version}/file", h.getBundleFile)
-	mux.HandleFunc("POST /v1/sites", answer(h.postSite))
+	mux.HandleFunc("POST /v1/sites", write(h, "site add", h.postSite))
 	mux.HandleFunc("GET /v1/sites", answer(h.getSites))
 	mux.HandleFunc("GET /v1/sites/{site}", answer(h.getSite))
-	mux.HandleFunc("POST /v1/assignments", answer(h.postAssignment))
-	mux.HandleFunc("POST /v1/unassignments", answer(h.postUnassignment))
+	mux.HandleFunc("POST /v1/assignments", write(h, "assign", h.postAssignment))
+	mux.HandleFunc("POST /v1/unassignments", write(h, "unassign", h.postUnassignment))
+	h.identityRoutes(mux)
 	mux.HandleFunc("GET /v1/drift", answer(h.getDrift))
 	mux.HandleFunc("GET /v1/events", answer(h.getEvents))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -59,9 +59,11 @@ type Config struct {
 	Bus        Bus       // not nil: this one, which stays its owner's, instead of either
 	Trust      *verify.Trust
 	Signatures verify.Signatures
-	HeartBeat  time.Duration    // how often sites say hello; 0 is a minute
-	Now        func() time.Time // nil is the wall clock
-	Log        *zap.Logger      // nil is silent
+	HeartBeat  time.Duration // how often sites say hello; 0 is a minute
+	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
+	CredentialLife time.Duration
+	Now            func() time.Time // nil is the wall clock
+	Log            *zap.Logger      // nil is silent
 }
 
 // External is a bus that somebody else runs.
@@ -86,8 +88,16 @@ type Hub struct {
 	servers []string // NATS URLs for sites
 	siteCA  string   // PEM; what sites believe of those servers
 	url     string   // of the API
+	urls    []string // of the API, by all public hosts
 	pushing *semaphore.Weighted
 	acks    *acknowledger
+	warden  *warden
+	door    *door
+	revoker revoker // nil: the bus is somebody else's
+
+	enrolling sync.Mutex // one enrolment is decided at a time
+	shutting  sync.Mutex // one list of revoked users is given at a time; guards shut
+	shut      []string   // the list that the bus has
 
 	mu        sync.Mutex // guards what is below
 	view      *View
@@ -129,6 +139,13 @@ func (h *Hub) configure() (err error) {
 	if cfg.HeartBeat < time.Second {
 		return fmt.Errorf("heartbeat %s: want a second or more", cfg.HeartBeat)
 	}
+	if cfg.CredentialLife == 0 {
+		cfg.CredentialLife = 30 * 24 * time.Hour
+	}
+	if cfg.CredentialLife < time.Second {
+		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
+	}
+	h.door = newDoor()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -168,7 +185,13 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.follow(ctx); err != nil {
 		return err
 	}
-	h.url = "https://" + net.JoinHostPort(publicHosts(h.cfg.Hosts)[0], portOf(listener.Addr()))
+	if err := h.shutOut(); err != nil {
+		return err
+	}
+	for _, host := range publicHosts(h.cfg.Hosts) {
+		h.urls = append(h.urls, "https://"+net.JoinHostPort(host, portOf(listener.Addr())))
+	}
+	h.url = h.urls[0]
 	keeper, written, err := ring.doorkeeper(h.cfg.DataDir, h.url, string(h.authority.caPEM))
 	if err != nil {
 		return err
@@ -212,6 +235,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		return nil, err
 	}
 	h.closers = append(h.closers, server.Close)
+	h.revoker = server
 	h.siteCA = string(h.authority.caPEM)
 	_, port, err := net.SplitHostPort(server.Addr())
 	if err != nil {

@@ -21,6 +21,30 @@ type SiteRecord struct {
 	PublicKey string            `json:"publicKey"` // NATS user key ("U…")
 	Key       ed25519.PublicKey `json:"key"`       // the same key, raw; the site's reports carry its signature
 	Added     time.Time         `json:"added"`
+	// Revision grows with each change, so that an older record never replaces a newer one in the view.
+	Revision uint64      `json:"revision,omitempty"`
+	Former   []FormerKey `json:"former,omitempty"` // shut out; what they signed in their time still counts
+	Revoked  *Ruling     `json:"revoked,omitempty"`
+	// Held is set while two copies of the site are alive: it is given nothing new. Settled is up to when somebody has looked at that.
+	Held    *Ruling    `json:"held,omitempty"`
+	Settled *time.Time `json:"settled,omitempty"`
+	// Leaving is set while the site removes its workloads, Gone once it has left the fleet.
+	Leaving *Ruling `json:"leaving,omitempty"`
+	Gone    *Ruling `json:"gone,omitempty"`
+}
+
+// FormerKey is a key that was the site's until other hardware took its place.
+type FormerKey struct {
+	PublicKey string            `json:"publicKey"`
+	Key       ed25519.PublicKey `json:"key"`
+	Until     time.Time         `json:"until"`
+}
+
+// Ruling is a decision about a site: when, by whom and why.
+type Ruling struct {
+	At  time.Time `json:"at"`
+	By  string    `json:"by"`
+	Why string    `json:"why,omitempty"`
 }
 
 // CatalogEntry is what CatalogSubject holds: the last thing written of a pushed bundle, so that an entry proves the rest is there.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
@@ -38,6 +39,10 @@ func problemOf(err error) api.Problem {
 	case errors.As(err, &distrust):
 		return api.Problem{Status: statusOf(distrust.Reason), Title: "bundle refused", Detail: distrust.Error(), Hint: distrust.Hint(), Reason: string(distrust.Reason)}
 	}
+	var unwelcome *enrol.Refusal
+	if errors.As(err, &unwelcome) {
+		return api.Problem{Status: enrolStatus(unwelcome.Reason), Title: unwelcome.What, Hint: unwelcome.Advice, Reason: string(unwelcome.Reason)}
+	}
 	if errors.Is(err, stream.ErrTooLarge) {
 		return api.Problem{Status: http.StatusRequestEntityTooLarge, Title: "too large for one message of the bus", Detail: err.Error(), Reason: "TooLarge"}
 	}
@@ -55,6 +60,22 @@ func statusOf(reason verify.Reason) int {
 		return http.StatusConflict
 	case verify.VerifierFailed:
 		return http.StatusInternalServerError
+	}
+	return http.StatusUnprocessableEntity
+}
+
+func enrolStatus(reason enrol.Reason) int {
+	switch reason {
+	case enrol.Malformed:
+		return http.StatusBadRequest
+	case enrol.Forged, enrol.TokenUnknown, enrol.TokenExpired, enrol.TokenRevoked, enrol.SiteRevoked, enrol.WrongIdentity:
+		return http.StatusForbidden
+	case enrol.NotThere:
+		return http.StatusNotFound
+	case enrol.TokenSpent, enrol.NameTaken, enrol.KeyInUse, enrol.Decided, enrol.SiteHeld, enrol.NotReplaceable, enrol.ProofStale:
+		return http.StatusConflict
+	case enrol.TooMany:
+		return http.StatusTooManyRequests
 	}
 	return http.StatusUnprocessableEntity
 }

@@ -27,7 +27,10 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
-	token, err := h.keys.SiteUser(record.Site, record.PublicKey)
+	if err := record.refusal(); err != nil {
+		return api.SiteGrant{}, err
+	}
+	token, err := h.credential(record)
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
@@ -45,7 +48,7 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 	}
 	return api.SiteGrant{
 		Site: record.Site, Servers: h.servers, CA: h.siteCA, JWT: token, HubKey: h.signer.name,
-		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: h.trust,
+		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: h.trust, Hubs: h.urls, HubCA: string(h.authority.caPEM),
 	}, nil
 }
 
@@ -183,6 +186,9 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 	h.mu.Unlock()
 	if !known {
 		return 0, false, unknownSite(id)
+	}
+	if err := site.refusal(); err != nil {
+		return 0, false, err
 	}
 	for range assignTries {
 		current, revision, err := h.assignment(ctx, id)

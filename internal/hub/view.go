@@ -31,6 +31,7 @@ type View struct {
 type siteView struct {
 	record   SiteRecord
 	ingest   *fleetsync.Ingest
+	lives    lives
 	desired  fleetsync.Assignment
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
@@ -108,7 +109,9 @@ func (v *View) foldSite(id bundle.SiteID, m stream.Message) error {
 		return fmt.Errorf("%s: the record is of site %.80q with a key of %d bytes", m.Subject, record.Site, len(record.Key))
 	}
 	if site, known := v.sites[id]; known {
-		site.record = record
+		if record.Revision >= site.record.Revision {
+			site.record = record
+		}
 		return nil
 	}
 	v.sites[id] = &siteView{record: record, ingest: fleetsync.NewIngest(id)}
@@ -139,16 +142,17 @@ func (s *siteView) foldAck(m stream.Message, hubKey ed25519.PublicKey) error {
 
 func (s *siteView) foldState(m stream.Message) error {
 	var state fleetsync.State
-	if err := fleetsync.Open(fleetsync.TypeState, m.Data, s.record.Key, &state); err != nil {
+	if err := s.record.open(fleetsync.TypeState, m, &state); err != nil {
 		return err
 	}
+	s.lives.hear(state.Epoch, state.Started, m.Time)
 	_, err := s.ingest.State(state, m.Time)
 	return err
 }
 
 func (s *siteView) foldEvents(m stream.Message) (*fleetsync.Folded, error) {
 	var batch fleetsync.EventBatch
-	if err := fleetsync.Open(fleetsync.TypeEvents, m.Data, s.record.Key, &batch); err != nil {
+	if err := s.record.open(fleetsync.TypeEvents, m, &batch); err != nil {
 		return nil, err
 	}
 	folded, err := s.ingest.Events(batch, m.Time)
@@ -160,7 +164,7 @@ func (s *siteView) foldEvents(m stream.Message) (*fleetsync.Folded, error) {
 
 func (s *siteView) foldHello(m stream.Message) error {
 	var hello fleetsync.Hello
-	if err := fleetsync.Open(fleetsync.TypeHello, m.Data, s.record.Key, &hello); err != nil {
+	if err := s.record.open(fleetsync.TypeHello, m, &hello); err != nil {
 		return err
 	}
 	// Neither clock nor snapshot went on: replayed. Either alone may go back, by a clock put right or an agent started again.
@@ -202,10 +206,10 @@ func (v *View) Record(id bundle.SiteID) (SiteRecord, bool) {
 	return site.record, true
 }
 
-// HolderOf is the site that has the key.
+// HolderOf is the site that has the key, or had it.
 func (v *View) HolderOf(key ed25519.PublicKey) (bundle.SiteID, bool) {
 	for id, site := range v.sites {
-		if key.Equal(site.record.Key) {
+		if key.Equal(site.record.Key) || slices.ContainsFunc(site.record.Former, func(f FormerKey) bool { return key.Equal(f.Key) }) {
 			return id, true
 		}
 	}
@@ -238,7 +242,7 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 	summary := api.Site{
 		ID: s.record.Site, Labels: s.record.Labels, Added: s.record.Added,
 		Freshness: s.freshness(now, heartBeat), Connected: s.connected(now, heartBeat),
-		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: s.alarms(),
+		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: append(s.record.alarms(), s.alarms()...), Status: s.record.status(),
 	}
 	if summary.Assigned == nil {
 		summary.Assigned = []fleetsync.AssignedBundle{}

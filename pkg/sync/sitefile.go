@@ -21,4 +21,7 @@ type SiteFile struct {
 	// HeartBeatSeconds is how often the site says hello; 0 is 60.
 	HeartBeatSeconds int             `json:"heartbeatSeconds,omitempty"`
 	Trust            json.RawMessage `json:"trust"` // verify.Trust
+	// Hubs are https URLs where the site renews its credential, with certificates by HubCA (PEM). Without them it cannot.
+	Hubs  []string `json:"hubs,omitempty"`
+	HubCA string   `json:"hubCA,omitempty"`
 }

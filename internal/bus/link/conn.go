@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/line"
@@ -50,6 +51,9 @@ func (l *Link) live() error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.client = nc
+	l.mu.Unlock()
 	defer func() {
 		nc.Close()
 		<-closed
@@ -75,7 +79,7 @@ func (l *Link) live() error {
 func (l *Link) natsOptions() []nats.Option {
 	return []nats.Option{
 		nats.Name("holdfast-edge " + string(l.o.Site)),
-		nats.UserJWTAndSeed(l.o.JWT, l.o.Seed),
+		nats.UserJWT(l.currentJWT, l.sign),
 		nats.Secure(l.tls()),
 		nats.CustomInboxPrefix(line.InboxPrefix(l.o.Site)),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
@@ -84,14 +88,37 @@ func (l *Link) natsOptions() []nats.Option {
 		nats.Timeout(line.Handshake), nats.PingInterval(l.o.PingInterval), nats.MaxPingsOutstanding(line.PingsOut),
 		nats.FlusherTimeout(line.WriteDeadline),
 		nats.NoEcho(),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.lost(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.unreachable(err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.unwelcome(err); l.lost(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.unwelcome(err); l.unreachable(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			l.unwelcome(err)
 			l.o.Log.Warn("link to the hub", zap.Error(err))
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				l.refuse(err)
 			}
 		}),
+	}
+}
+
+func (l *Link) currentJWT() (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.jwt, nil
+}
+
+func (l *Link) sign(nonce []byte) ([]byte, error) {
+	pair, err := nkeys.FromSeed([]byte(l.o.Seed))
+	if err != nil {
+		return nil, err
+	}
+	defer pair.Wipe()
+	return pair.Sign(nonce)
+}
+
+// unwelcome tells whoever keeps the JWT that the server does not take it.
+func (l *Link) unwelcome(err error) {
+	if l.o.Refused != nil && (errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAccountAuthExpired)) {
+		l.o.Refused()
 	}
 }
 

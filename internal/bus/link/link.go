@@ -39,6 +39,8 @@ type Options struct {
 	CA      *x509.CertPool
 	JWT     string
 	Seed    string
+	// Refused, if set, is called when the server does not take the JWT: expired, revoked or not its own. It must not block.
+	Refused func()
 	Log     *zap.Logger // nil is silent
 	// RetryMin and RetryMax bound the pause before another try to connect: full jitter, the bound doubling from the first to the
 	// second. 0 is 1 s and 5 min.
@@ -59,7 +61,9 @@ type Link struct {
 	ended  chan struct{}
 
 	mu      sync.Mutex
-	nc      *nats.Conn
+	jwt     string
+	client  *nats.Conn      // of the moment, connected or not
+	nc      *nats.Conn      // of the last time the link was up
 	up      context.Context // ends when the connection breaks; nil while there is none
 	down    context.CancelCauseFunc
 	denied  map[string][]chan error // by subject: who waits for an answer that may be a refusal
@@ -86,7 +90,7 @@ func Dial(o Options) (*Link, error) {
 		return nil, fmt.Errorf("link: seed: %w", err)
 	}
 	o = o.withDefaults()
-	l := &Link{o: o, box: notices.New(), ended: make(chan struct{}), denied: map[string][]chan error{}}
+	l := &Link{o: o, jwt: o.JWT, box: notices.New(), ended: make(chan struct{}), denied: map[string][]chan error{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	go l.run()
 	return l, nil
@@ -131,6 +135,17 @@ func (l *Link) Close() error {
 	<-l.ended
 	l.box.Close()
 	return nil
+}
+
+// Renew has the link connect with another JWT of the same user from now on. A connection that is up stays.
+func (l *Link) Renew(jwt string) {
+	l.mu.Lock()
+	l.jwt = jwt
+	nc, up := l.client, l.up != nil
+	l.mu.Unlock()
+	if nc != nil && !up {
+		_ = nc.ForceReconnect() // it need not wait until its pause is over
+	}
 }
 
 // Get gives the newest message of a subject.

@@ -40,6 +40,8 @@ const (
 	Acks    = "ACKS"
 	Sites   = "SITES"
 	Catalog = "CATALOG"
+	Tokens  = "TOKENS"
+	Audit   = "AUDIT"
 )
 
 // Keep is what a stream does with a second message on a subject.
@@ -49,7 +51,8 @@ type Keep int
 const (
 	Newest Keep = iota // replaces the first
 	First              // is refused
-	All                // is kept as well
+	All                // is kept as well, for as long as StreamOptions say
+	Ever               // is kept as well, for ever
 )
 
 // Rule is one stream.
@@ -80,6 +83,8 @@ var Rules = []Rule{
 	{Sites, []string{"hf.site.*"}, Newest, nil, "", "the fleet's sites"},
 	// Versions hold dots: hf.catalog.<name>.<version> has any number of tokens, and the name is the first.
 	{Catalog, []string{"hf.catalog.>"}, First, nil, "", "which manifest is name@version"},
+	{Tokens, []string{"hf.token.*", "hf.enrol.*"}, Newest, nil, "", "join tokens and who asked to join"},
+	{Audit, []string{"hf.audit"}, Ever, nil, "", "who did what"},
 }
 
 // Message is one stored message.

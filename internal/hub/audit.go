@@ -1,0 +1,183 @@
+package hub
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// done is the outcome of what was not refused.
+const done = "done"
+
+// Limits of the audit log.
+const (
+	maxAuditDetail  = 1000 // bytes
+	auditTries      = 32
+	defaultAudit    = 100
+	maxAudit        = 5000
+	refusalsAtOnce  = 100 // refusals at the open doors that are written down at once, and how many more
+	refusalsASecond = 1.0 // each second; the others are counted in the next that is written
+)
+
+// audit appends a record: number, time and hash are filled in here. The record is on the disk when it returns.
+func (h *Hub) audit(ctx context.Context, record api.AuditRecord) error {
+	record.Detail = strings.ToValidUTF8(record.Detail[:min(len(record.Detail), maxAuditDetail)], "?")
+	for range auditTries {
+		last, err := h.store.Get(ctx, auditSubject)
+		switch {
+		case errors.Is(err, fleetsync.ErrNotFound):
+			record.Number, record.Prev = 1, ""
+		case err != nil:
+			return fmt.Errorf("audit log: %w", err)
+		default:
+			var before api.AuditRecord
+			if err := decodeRecord(last.Data, &before); err != nil {
+				return fmt.Errorf("audit log: its last record cannot be read: %w", err)
+			}
+			record.Number, record.Prev = before.Number+1, hashOf(last.Data)
+		}
+		record.Time = h.cfg.Now().UTC()
+		raw, err := json.Marshal(record)
+		if err != nil {
+			return fmt.Errorf("audit log: encode: %w", err)
+		}
+		switch err := h.putIf(ctx, auditSubject, raw, last.Sequence); {
+		case errors.Is(err, stream.ErrConflict):
+			continue
+		case err != nil:
+			return fmt.Errorf("audit log: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("audit log: %w %d times", stream.ErrConflict, auditTries)
+}
+
+func hashOf(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Audit gives the newest records, oldest first.
+func (h *Hub) Audit(ctx context.Context, limit int) ([]api.AuditRecord, error) {
+	records := []api.AuditRecord{}
+	last, err := h.store.Get(ctx, auditSubject)
+	if errors.Is(err, fleetsync.ErrNotFound) {
+		return records, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	from := uint64(1)
+	if n := uint64(limit); last.Sequence > n {
+		from = last.Sequence - n + 1
+	}
+	err = h.store.Each(ctx, stream.Audit, "", from, func(m stream.Message) error {
+		var record api.AuditRecord
+		if err := decodeRecord(m.Data, &record); err != nil {
+			return fmt.Errorf("record at %d: %w", m.Sequence, err)
+		}
+		records = append(records, record)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	return records, nil
+}
+
+// VerifyAudit walks the log from its first record and checks numbers and hashes.
+func (h *Hub) VerifyAudit(ctx context.Context) (api.AuditVerdict, error) {
+	var verdict api.AuditVerdict
+	err := h.store.Each(ctx, stream.Audit, "", 1, func(m stream.Message) error {
+		if verdict.Broken != "" {
+			return nil
+		}
+		var record api.AuditRecord
+		switch err := decodeRecord(m.Data, &record); {
+		case err != nil:
+			verdict.Broken = fmt.Sprintf("the record after number %d cannot be read: %v", verdict.Records, err)
+		case record.Number != verdict.Records+1:
+			verdict.Broken = fmt.Sprintf("after number %d comes number %d", verdict.Records, record.Number)
+		case record.Prev != verdict.Head:
+			verdict.Broken = fmt.Sprintf("record %d does not follow from the one before it", record.Number)
+		default:
+			verdict.Records, verdict.Head = record.Number, hashOf(m.Data)
+		}
+		return nil
+	})
+	if err != nil {
+		return verdict, fmt.Errorf("audit log: %w", err)
+	}
+	return verdict, nil
+}
+
+// write makes a handler of a function that changes something: whatever becomes of it is in the audit log before it is answered.
+// A request that was carried out but not written down is answered with an error, and repeating it writes it down.
+func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *http.Request) (T, error)) http.HandlerFunc {
+	return answer(func(w http.ResponseWriter, r *http.Request) (T, error) {
+		value, err := endpoint(w, r)
+		record := api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, value), Outcome: done}
+		if err != nil {
+			problem := problemOf(err)
+			record.Outcome, record.Detail = problem.Reason, problem.Title
+		}
+		auditing, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
+		defer cancel()
+		if auditErr := h.audit(auditing, record); auditErr != nil && err == nil {
+			err = auditErr
+		}
+		return value, err
+	})
+}
+
+// who is the operator behind a request. There is one token, the admin's.
+func who(*http.Request) string { return "admin" }
+
+// targetOf is what a request was about.
+func targetOf(r *http.Request, value any) string {
+	for _, name := range []string{"site", "id", "key"} {
+		if target := r.PathValue(name); target != "" {
+			return fmt.Sprintf("%.100s", target)
+		}
+	}
+	switch value := value.(type) {
+	case api.Bundle:
+		if value.Name != "" {
+			return string(value.Name) + "@" + string(value.Version)
+		}
+	case api.SiteGrant:
+		return string(value.Site)
+	case api.TokenGrant:
+		return value.Token.ID
+	case []api.AssignResult:
+		return assignTargets(value)
+	}
+	return ""
+}
+
+// assignTargets names the sites, each with its sequence or refusal, as far as a record has room.
+func assignTargets(results []api.AssignResult) string {
+	var names []string
+	for i, result := range results {
+		if i == 20 {
+			names = append(names, fmt.Sprintf("and %d more", len(results)-i))
+			break
+		}
+		outcome := fmt.Sprint(result.Sequence)
+		if result.Error != nil {
+			outcome = result.Error.Reason
+		}
+		names = append(names, fmt.Sprintf("%s:%s", result.Site, outcome))
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,183 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// identityRoutes are the operator's endpoints about tokens, approvals and the life of sites.
+func (h *Hub) identityRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/tokens", write(h, "token create", h.postToken))
+	mux.HandleFunc("GET /v1/tokens", answer(func(_ http.ResponseWriter, r *http.Request) ([]api.Token, error) { return h.Tokens(r.Context()) }))
+	mux.HandleFunc("POST /v1/tokens/{id}/revocation", write(h, "token revoke", h.postTokenRevocation))
+	mux.HandleFunc("GET /v1/enrolments", answer(func(_ http.ResponseWriter, r *http.Request) ([]enrol.Enrolment, error) {
+		return h.Enrolments(r.Context())
+	}))
+	mux.HandleFunc("POST /v1/enrolments/{key}/decision", write(h, "site decide", h.postDecision))
+	mux.HandleFunc("POST /v1/sites/{site}/replacement", write(h, "site replace", h.postReplacement))
+	mux.HandleFunc("POST /v1/sites/{site}/revocation", write(h, "site revoke", rule(h, func(ctx context.Context, id bundle.SiteID, request api.Because, by string) error {
+		return h.RevokeSite(ctx, id, by, request.Why)
+	})))
+	mux.HandleFunc("POST /v1/sites/{site}/release", write(h, "site release", rule(h, func(ctx context.Context, id bundle.SiteID, _ api.Because, _ string) error {
+		return h.ReleaseSite(ctx, id)
+	})))
+	mux.HandleFunc("POST /v1/sites/{site}/decommission", write(h, "site decommission", rule(h, h.DecommissionSite)))
+	mux.HandleFunc("POST /v1/sites/{site}/labels", write(h, "site label", rule(h, func(ctx context.Context, id bundle.SiteID, change api.LabelChange, _ string) error {
+		return h.LabelSite(ctx, id, change)
+	})))
+	mux.HandleFunc("GET /v1/audit", answer(h.getAudit))
+	mux.HandleFunc("GET /v1/audit/verification", answer(func(_ http.ResponseWriter, r *http.Request) (api.AuditVerdict, error) {
+		return h.VerifyAudit(r.Context())
+	}))
+}
+
+// rule makes an endpoint of a decision about a site; it answers with the site as it is then.
+func rule[T any](h *Hub, carryOut func(ctx context.Context, id bundle.SiteID, request T, by string) error) func(http.ResponseWriter, *http.Request) (api.Site, error) {
+	return func(w http.ResponseWriter, r *http.Request) (api.Site, error) {
+		id, err := bundle.ParseSiteID(r.PathValue("site"))
+		if err != nil {
+			return api.Site{}, malformed("not a site's name", err)
+		}
+		request, err := decodeRequest[T](w, r)
+		if err != nil {
+			return api.Site{}, err
+		}
+		// A client that goes away does not leave it half done.
+		if err := carryOut(context.WithoutCancel(r.Context()), id, request, who(r)); err != nil {
+			return api.Site{}, err
+		}
+		return h.getSite(w, r)
+	}
+}
+
+func (h *Hub) postToken(w http.ResponseWriter, r *http.Request) (api.TokenGrant, error) {
+	request, err := decodeRequest[api.TokenRequest](w, r)
+	if err != nil {
+		return api.TokenGrant{}, err
+	}
+	return h.CreateToken(r.Context(), request, who(r))
+}
+
+func (h *Hub) postReplacement(w http.ResponseWriter, r *http.Request) (api.TokenGrant, error) {
+	id, err := bundle.ParseSiteID(r.PathValue("site"))
+	if err != nil {
+		return api.TokenGrant{}, malformed("not a site's name", err)
+	}
+	request, err := decodeRequest[api.TokenRequest](w, r)
+	if err != nil {
+		return api.TokenGrant{}, err
+	}
+	return h.ReplaceSite(r.Context(), id, request, who(r))
+}
+
+func (h *Hub) postTokenRevocation(w http.ResponseWriter, r *http.Request) (api.Token, error) {
+	if _, err := decodeRequest[api.Because](w, r); err != nil {
+		return api.Token{}, err
+	}
+	return h.RevokeToken(r.Context(), r.PathValue("id"))
+}
+
+func (h *Hub) postDecision(w http.ResponseWriter, r *http.Request) (enrol.Enrolment, error) {
+	decision, err := decodeRequest[api.Decision](w, r)
+	if err != nil {
+		return enrol.Enrolment{}, err
+	}
+	return h.DecideEnrolment(context.WithoutCancel(r.Context()), r.PathValue("key"), decision, who(r))
+}
+
+func (h *Hub) getAudit(_ http.ResponseWriter, r *http.Request) ([]api.AuditRecord, error) {
+	limit := defaultAudit
+	if text := r.URL.Query().Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxAudit {
+			return nil, malformed("limit is not a number of records", fmt.Errorf("%.80q: want 1 to %d", text, maxAudit))
+		}
+	}
+	return h.Audit(r.Context(), limit)
+}
+
+// openDoors serves what needs no bearer token: who knocks there proves by a signature who it is.
+func (h *Hub) openDoors(next http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/enrol", answer(h.knock("enrol", func(ctx context.Context, sealed []byte, from string) ([]byte, error) {
+		return h.Enrol(ctx, sealed, from)
+	})))
+	mux.HandleFunc("POST /v1/renewal", answer(h.knock("renew", func(ctx context.Context, sealed []byte, _ string) ([]byte, error) {
+		return h.Renew(ctx, sealed)
+	})))
+	mux.HandleFunc("GET /v1/renewal", answer(func(_ http.ResponseWriter, r *http.Request) (enrol.Challenge, error) {
+		if !h.door.admits(h.cfg.Now(), addressOf(r)) {
+			return enrol.Challenge{}, tooMany()
+		}
+		return h.Challenge(), nil
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// knock limits, bounds and carries out a request at an open door. Refusals are in the audit log, as far as a flood leaves room.
+func (h *Hub) knock(what string, carryOut func(ctx context.Context, sealed []byte, from string) ([]byte, error)) func(http.ResponseWriter, *http.Request) (json.RawMessage, error) {
+	return func(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+		from := addressOf(r)
+		if !h.door.admits(h.cfg.Now(), from) {
+			w.Header().Set("Retry-After", "20")
+			return nil, tooMany()
+		}
+		ctx := context.WithoutCancel(r.Context())
+		sealed, err := readBody(w, r, enrol.MaxRequest)
+		var reply []byte
+		if err == nil {
+			reply, err = carryOut(ctx, sealed, from)
+		}
+		if err != nil {
+			h.noteRefusal(ctx, what, from, err)
+		}
+		return reply, err
+	}
+}
+
+func (h *Hub) noteRefusal(ctx context.Context, what, from string, err error) {
+	refusal := problemOf(err)
+	if refusal.Status >= http.StatusInternalServerError {
+		return
+	}
+	note, missed := h.door.notes(h.cfg.Now())
+	if !note {
+		return
+	}
+	detail := refusal.Title
+	if missed > 0 {
+		detail += fmt.Sprintf(" (and %d refusals that were not written down)", missed)
+	}
+	if err := h.audit(ctx, api.AuditRecord{Who: from, What: what, Outcome: refusal.Reason, Detail: detail}); err != nil {
+		h.log.Warn("a refusal is not in the audit log", zap.Error(err))
+	}
+}
+
+func tooMany() error {
+	return &enrol.Refusal{Reason: enrol.TooMany, What: "too many requests", Advice: "try again in a while"}
+}
+
+// addressOf is where a request comes from, without the port.
+func addressOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
