@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,7 +185,9 @@ func (d *desk) make(version bundle.Version, counter bundle.Counter, objects []bu
 func (d *desk) push(p *published) *published {
 	d.t.Helper()
 	for n, chunk := range p.packed {
-		d.put(fleetsync.BlobSubject(p.info.Digest, n), chunk)
+		if _, err := d.bus.Put(context.Background(), fleetsync.BlobSubject(p.info.Digest, n), chunk); err != nil && !errors.Is(err, stream.ErrExists) { // versions may share content
+			d.t.Fatal(err)
+		}
 	}
 	raw, err := json.Marshal(p.offer)
 	if err != nil {
@@ -278,12 +281,12 @@ type site struct {
 	cluster *memcluster.Cluster
 	trust   *verify.Trust
 	logs    *observer.ObservedLogs
-	core    zap.Option
 
 	mu    sync.Mutex
 	marks verify.Counters // beside the store
 
-	store  fleetsync.Store
+	store  fleetsync.Store // for the next life only; nil opens the disk
+	now    fleetsync.Store // of this life
 	damage string
 	lives  int
 	link   *membus.Link
@@ -309,7 +312,7 @@ func (s *site) start() *site {
 		s.store = s.disk.Open()
 	}
 	store := s.store
-	s.store = nil
+	s.store, s.now = nil, store
 	s.mu.Lock()
 	marks := s.marks
 	s.mu.Unlock()

@@ -1,0 +1,16 @@
+package edge
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+// TestMain lets many lives run at the same time: they mostly wait for one another's pauses, not for a processor.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "24"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
