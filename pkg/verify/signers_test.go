@@ -35,10 +35,10 @@ func TestT04_CountersMakeBoundedSteps(t *testing.T) {
 		{"next", seen, 8, ""},
 		{"largest step", seen, 7 + verify.MaxStep, ""},
 		{"one too far", seen, 8 + verify.MaxStep, verify.CounterTooFar},
-		{"to the end", seen, 1<<53, verify.CounterTooFar},
+		{"to the end", seen, 1 << 53, verify.CounterTooFar},
 		{"first release", nil, verify.MaxFirst, ""},
 		{"first release too far", nil, verify.MaxFirst + 1, verify.CounterTooFar},
-		{"first release at the end", nil, 1<<53, verify.CounterTooFar},
+		{"first release at the end", nil, 1 << 53, verify.CounterTooFar},
 		{"near the end", verify.Counters{"shop": {Counter: 1<<53 - 10}}, 1<<53 - 1, ""},
 		{"no overflow", top, 5, verify.OlderCounter},
 	} {
