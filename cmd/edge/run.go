@@ -20,6 +20,9 @@ const memoryTarget = 96 << 20
 
 type runOptions struct {
 	siteFile   string
+	enrol      string
+	keyFile    string
+	hostRoot   string
 	data       string
 	kubeconfig string
 	logLevel   string
@@ -31,22 +34,27 @@ type runOptions struct {
 func newRun() *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run --site-file FILE --data DIR",
+		Use:   "run (--site-file FILE | --enrol FILE) --data DIR",
 		Short: "Run the agent until it is told to stop",
 		Example: `  holdfast-edge run --site-file shop-1.site.json --data /var/lib/holdfast
+  holdfast-edge run --enrol enrol.json --data /var/lib/holdfast
   holdfast-edge run --site-file shop-1.site.json --data ./data --kubeconfig ~/.kube/config`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.siteFile, "site-file", "", "the site's file, made by `holdfast site add` (required)")
+	f.StringVar(&o.siteFile, "site-file", "", "the site's file, made by `holdfast site add`")
+	f.StringVar(&o.enrol, "enrol", "", "enrolment file, made by `holdfast token create`: the device asks to become a site, once")
+	f.StringVar(&o.keyFile, "identity-key-file", "", "file with a secret that seals the device's key in the data folder")
+	f.StringVar(&o.hostRoot, "host-root", "/", "where the machine's root file system is: its serial number and machine id are read below it")
 	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
 	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
-	_ = cmd.MarkFlagRequired("site-file")
+	cmd.MarkFlagsOneRequired("site-file", "enrol")
+	cmd.MarkFlagsMutuallyExclusive("site-file", "enrol")
 	_ = cmd.MarkFlagRequired("data")
 	return cmd
 }
@@ -63,7 +71,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Dir: o.data, Cluster: cluster, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):

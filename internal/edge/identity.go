@@ -39,7 +39,12 @@ func identify(name string, log *zap.Logger) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	who := &identity{file: site, ca: x509.NewCertPool()}
+	return checked(site)
+}
+
+// checked reads what a site file holds in other encodings.
+func checked(site *fleetsync.SiteFile) (who *identity, err error) {
+	who = &identity{file: site, ca: x509.NewCertPool()}
 	if who.trust, err = verify.DecodeTrust(site.Trust); err != nil {
 		return nil, err
 	}

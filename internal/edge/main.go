@@ -12,7 +12,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
-	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 )
@@ -20,6 +19,10 @@ import (
 // Config is what an agent is started with.
 type Config struct {
 	SiteFile     string
+	Enrol        string // enrolment file, instead of a site file: the device becomes a site, or is one already
+	KeyFile      string // seals the device's key; empty: it is kept as it is
+	HostRoot     string // where the machine's root file system is, for its serial number and id; empty is /
+	Node         string // the node this agent is on; empty: the only one
 	Dir          string // store and anchor; made where it is missing
 	Cluster      *rest.Config
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
@@ -38,9 +41,12 @@ func (h hinted) Unwrap() error { return h.error }
 
 // Main runs an agent until ctx ends.
 func Main(ctx context.Context, c Config) error {
-	who, err := identify(c.SiteFile, c.Log)
+	who, err := become(ctx, c)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
 	if err != nil {
-		return hinted{fmt.Errorf("site file %s: %w", c.SiteFile, err), "make one at the desk: holdfast site add NAME -o NAME.site.json"}
+		return err
 	}
 	memory, err := remember(c)
 	if err != nil {
@@ -68,11 +74,11 @@ func Main(ctx context.Context, c Config) error {
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
 func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube.Conn) error {
 	site := who.file
-	hub, err := link.Dial(link.Options{Site: site.Site, Servers: site.Servers, CA: who.ca, JWT: site.JWT, Seed: site.Seed, Log: c.Log, RetryMax: c.ReconnectMax})
+	hub, disconnect, err := connect(ctx, c, who)
 	if err != nil {
-		return fmt.Errorf("site file %s: %w", c.SiteFile, err)
+		return fmt.Errorf("site %s: %w", site.Site, err)
 	}
-	defer func() { _ = hub.Close() }()
+	defer disconnect()
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: NewWorkloads(cluster, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
