@@ -234,6 +234,9 @@ func checkAssigned(bundles []AssignedBundle) error {
 		if _, err := bundle.ParseDigest(string(b.Digest)); err != nil {
 			return fmt.Errorf("bundle %s: %w", b.Name, err)
 		}
+		if err := b.Scope.Check(); err != nil {
+			return fmt.Errorf("bundle %s: %w", b.Name, err)
+		}
 		if seen[b.Name] {
 			return fmt.Errorf("bundle %s stands in it twice", b.Name)
 		}

@@ -53,6 +53,8 @@ type AssignedBundle struct {
 	Values  Values         `json:"values,omitempty"`
 	// Drift overrides the manifest's policy; empty leaves it.
 	Drift bundle.DriftMode `json:"drift,omitempty"`
+	// Scope limits what the bundle may touch; nil leaves that to the site.
+	Scope *Scope `json:"scope,omitempty"`
 }
 
 // Phase is where a bundle stands at a site.

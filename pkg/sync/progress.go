@@ -48,14 +48,15 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 	e.snapshot.dirty = true
 }
 
-// specOf identifies everything that decides what a bundle renders to at a site.
+// specOf identifies everything that decides what a bundle comes to at a site: what it renders to, and as whom and where that may be.
 func specOf(b AssignedBundle, labels map[string]string) string {
 	raw, err := json.Marshal(struct {
 		Digest bundle.Digest
 		Values map[string]any
 		Drift  bundle.DriftMode
 		Labels map[string]string
-	}{b.Digest, b.Values, b.Drift, labels})
+		Scope  *Scope `json:",omitempty"` // left out where there is none, so that specs of before are still the same
+	}{b.Digest, b.Values, b.Drift, labels, b.Scope})
 	if err != nil {
 		panic(fmt.Sprintf("an assigned bundle does not encode: %v", err))
 	}
