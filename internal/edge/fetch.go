@@ -226,7 +226,7 @@ func (f *fetcher) byDelta(ctx context.Context, info bundle.ContentInfo, delta fl
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("delta: %w", err), f.contents.forget(prefix))
 	}
-	full, err := wire.Compress(raw)
+	full, err := wire.CompressForKeeping(raw)
 	if err != nil {
 		return nil, fmt.Errorf("content: %w", err)
 	}

@@ -44,6 +44,22 @@ func TestContentComesBackWhole(t *testing.T) {
 	}
 }
 
+func TestKeepingCostsLittleMemory(t *testing.T) {
+	content := make([]byte, 4<<20)
+	rand.New(rand.NewSource(3)).Read(content[:1<<20])
+	var kept []byte
+	var err error
+	if used := allocated(func() { kept, err = CompressForKeeping(content) }); used > 12<<20 {
+		t.Errorf("%d MiB allocated", used>>20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decompress(kept, int64(len(content))); err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("wrong result: %v", err)
+	}
+}
+
 func TestT11_DecompressingRefusesBombs(t *testing.T) {
 	bomb := pack(t, make([]byte, 256<<20), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	var stream bytes.Buffer // a frame that does not say how long it is
