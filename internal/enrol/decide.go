@@ -100,6 +100,9 @@ func CheckSite(site bundle.SiteID, key ed25519.PublicKey, replaces bool, there, 
 	if holder != nil && holder.Site != site {
 		return refuse(KeyInUse, fmt.Sprintf("the key %s is site %s's", Fingerprint(key), holder.Site), "a device makes its own key; clear the agent's data folder before an image is made of a disk")
 	}
+	if holder != nil && !key.Equal(holder.Key) {
+		return refuse(SiteRevoked, fmt.Sprintf("the key %s was site %s's until other hardware took its place", Fingerprint(key), site), "clear the agent's data folder, so that it makes a new key")
+	}
 	switch {
 	case there == nil && replaces:
 		return refuse(NotThere, fmt.Sprintf("site %s is not known, so nothing can take its place", site), "")

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// siteVerb makes a verb about one site. With a plan, it is said first and wants --yes or a yes.
+func siteVerb(d *desk, cmd *cobra.Command, plan string, carryOut func(ctx context.Context, hub *api.Client, id bundle.SiteID) error) *cobra.Command {
+	cmd.Args = exactly("ID")
+	yes := new(bool)
+	if plan != "" {
+		yes = cmd.Flags().BoolP("yes", "y", false, "do it without asking")
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := bundle.ParseSiteID(args[0])
+		if err != nil {
+			return err
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		if plan != "" {
+			site, err := hub.Site(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			d.sayf("site %s, heard %s: %s", id, heard(d.now(), site.Freshness, site.LastSeen).text, plan)
+			if err := d.agree(*yes); err != nil {
+				return err
+			}
+		}
+		return carryOut(cmd.Context(), hub, id)
+	}
+	return cmd
+}
+
+func newSiteRevoke(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "revoke ID", Short: "Shut a site out at once: a stolen or compromised device",
+		Long: `Shut a site out at once. Its connections are cut, it is let in no more, nothing it sends is believed and it is given nothing.
+What it runs goes on running there. On a bus that the hub does not run itself, live connections end when the credential expires or when
+that bus is configured to refuse the key.
+
+holdfast site replace lets the site come back on other hardware.`,
+		Example: `  holdfast site revoke shop-berlin --why "stolen, ticket 4711"`,
+	}
+	why := cmd.Flags().String("why", "", "reason, for the audit log")
+	return siteVerb(d, cmd, "would be shut out for good", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		if _, err := hub.RevokeSite(ctx, id, *why); err != nil {
+			return err
+		}
+		d.sayf("site %s is revoked", id)
+		return nil
+	})
+}
+
+func newSiteRelease(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "release ID", Short: "End the hold of a site of which two live copies were seen",
+		Long: `End the hold of a site of which two live copies were seen, after the wrong one was switched off. Should it be heard again, the site is held
+again. If the copy's disk may be in other hands, use holdfast site replace instead.`,
+		Example: "  holdfast site release shop-berlin",
+	}
+	why := cmd.Flags().String("why", "", "reason, for the audit log")
+	return siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		if _, err := hub.ReleaseSite(ctx, id, *why); err != nil {
+			return err
+		}
+		d.sayf("site %s is held no more", id)
+		return nil
+	})
+}
+
+func newSiteDecommission(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "decommission ID", Short: "Let a site leave the fleet, with or without removing what it runs",
+		Long: `Let a site leave the fleet. It is shut out and its name is not used again; what it runs stays as it is. With --remove-workloads it is first told
+to remove everything, and leaves as soon as it says that it has; until then it is shown as leaving.`,
+		Example: "  holdfast site decommission shop-berlin --remove-workloads --yes",
+	}
+	remove := cmd.Flags().Bool("remove-workloads", false, "have the site remove all its bundles first")
+	why := cmd.Flags().String("why", "", "reason, for the audit log")
+	return siteVerb(d, cmd, "would leave the fleet for good", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		site, err := hub.DecommissionSite(ctx, id, api.Decommission{RemoveWorkloads: *remove, Why: *why})
+		if err != nil {
+			return err
+		}
+		d.sayf("site %s: %s", id, site.Status)
+		return nil
+	})
+}
+
+func newSiteReplace(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "replace ID -o FILE", Short: "Let other hardware take a site's place: same name, labels and bundles, new key",
+		Long: `Write an enrolment file with which one other device takes the site's place: same name, same labels, same bundles, a key of its own. When it is
+approved, the old key is shut out for good.`,
+		Example: "  holdfast site replace shop-berlin -o enrol.json",
+	}
+	var shared tokenFlags
+	shared.add(cmd)
+	verb := siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		request := api.TokenRequest{Seconds: int64(shared.expires / time.Second), PreApproved: shared.preApproved}
+		return d.writeToken(shared, func() (api.TokenGrant, error) { return hub.ReplaceSite(ctx, id, request) })
+	})
+	run := verb.RunE
+	verb.RunE = func(cmd *cobra.Command, args []string) error {
+		if shared.out == "" {
+			return usagef(cmd, "--output is needed")
+		}
+		return run(cmd, args)
+	}
+	return verb
+}
+
+func newSiteLabel(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "label ID NAME=VALUE... NAME-...", Short: "Set labels of a site, or remove them",
+		Long: `Set labels of a site, or remove those that are followed by a dash. The site learns of it with its next assignment. Bundles that are no longer
+meant for it stay until they are unassigned.`,
+		Example: "  holdfast site label shop-berlin tier=flagship pilot-",
+		Args:    cobra.ArbitraryArgs,
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) < 2 {
+			return usagef(cmd, "want ID and labels, got %d %s", len(args), plural(len(args), "argument"))
+		}
+		id, err := bundle.ParseSiteID(args[0])
+		if err != nil {
+			return err
+		}
+		change, err := labelChange(args[1:])
+		if err != nil {
+			return err
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		site, err := hub.LabelSite(cmd.Context(), id, change)
+		if err != nil {
+			return err
+		}
+		d.sayf("site %s: %s", id, orDash(labelsText(site.Labels)))
+		return nil
+	}
+	return cmd
+}
+
+func labelChange(args []string) (change api.LabelChange, err error) {
+	var set []string
+	for _, arg := range args {
+		if name := arg[:max(len(arg)-1, 0)]; len(name) > 0 && arg == name+"-" {
+			change.Remove = append(change.Remove, name)
+			continue
+		}
+		set = append(set, arg)
+	}
+	change.Set, err = siteLabels(set)
+	return change, err
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+)
+
+func newToken(d *desk) *cobra.Command {
+	return group("token", "Make, list and revoke the join tokens by which devices become sites", newTokenCreate(d), newTokenList(d), newTokenRevoke(d))
+}
+
+// groupLabel is the label that --group sets.
+const groupLabel = "group"
+
+// tokenFlags are what token create and site replace share.
+type tokenFlags struct {
+	expires     time.Duration
+	preApproved bool
+	out         string
+	trust       string
+}
+
+func (t *tokenFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.DurationVar(&t.expires, "expires", 24*time.Hour, "how long the token is good, at most 72h")
+	f.BoolVar(&t.preApproved, "pre-approved", false, "devices become sites at once, without anybody comparing words")
+	f.StringVarP(&t.out, "output", "o", "", "enrolment `file` to write, or - (required)")
+	f.StringVar(&t.trust, "trust", "", "trust `file` that the enrolment file must carry, so that not even the hub can put in another")
+}
+
+func newTokenCreate(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create -o FILE",
+		Short: "Make a join token and the enrolment file that carries it to devices",
+		Long: `Make a join token and write the enrolment file that carries it, with the hub's address, its keys and the fleet's trust.
+The same file works on every device of an image: put it beside the agent and start it with
+
+  holdfast-edge run --enrol FILE --data DIR
+
+Each device makes its own key. Its site's name follows from --site-name and the device's own facts, never from what it asks for:
+
+  fixed:NAME       this one name, for one device
+  serial           the machine's serial number
+  machine-id       the system's machine id (the default)
+  node-label:KEY   a label of the Kubernetes node
+
+Without --pre-approved it waits until somebody compares its words and approves it: holdfast site pending, holdfast site approve.
+The file holds a secret for as long as the token is good.`,
+		Example: "  holdfast token create --group canary --uses 500 --expires 48h --site-name serial -o enrol.json",
+		Args:    exactly(),
+	}
+	var shared tokenFlags
+	shared.add(cmd)
+	labels := cmd.Flags().StringArrayP("label", "l", nil, "`name=value` of the sites; may be repeated")
+	inGroup := cmd.Flags().String("group", "", "`name` of the group: the sites get the label "+groupLabel+"=NAME")
+	uses := cmd.Flags().Int("uses", 1, "for how many devices")
+	rule := cmd.Flags().String("site-name", string(enrol.ByMachineID), "`rule` that names the sites")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if shared.out == "" {
+			return usagef(cmd, "--output is needed")
+		}
+		parsed, err := enrol.ParseRule(*rule)
+		if err != nil {
+			return err
+		}
+		if *inGroup != "" {
+			*labels = append(*labels, groupLabel+"="+*inGroup)
+		}
+		pairs, err := siteLabels(*labels)
+		if err != nil {
+			return err
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		request := api.TokenRequest{Rule: parsed, Labels: pairs, Uses: *uses, Seconds: int64(shared.expires / time.Second), PreApproved: shared.preApproved}
+		return d.writeToken(shared, func() (api.TokenGrant, error) { return hub.CreateToken(cmd.Context(), request) })
+	}
+	return cmd
+}
+
+// writeToken makes the token and writes its file, which is given out once and so must have somewhere to go before the hub is asked.
+func (d *desk) writeToken(t tokenFlags, create func() (api.TokenGrant, error)) error {
+	if t.out != "-" {
+		if err := writeNew(t.out, nil, 0o600); err != nil {
+			return err
+		}
+	}
+	grant, err := create()
+	if err == nil {
+		err = sameTrust(t.trust, grant.File.Trust)
+	}
+	if err != nil {
+		if t.out != "-" {
+			os.Remove(t.out)
+		}
+		return err
+	}
+	raw, err := json.MarshalIndent(grant.File, "", "  ")
+	if err != nil {
+		return fmt.Errorf("enrolment file: %w", err)
+	}
+	if err := d.writeWhole(t.out, append(raw, '\n'), 0o600); err != nil {
+		return err
+	}
+	token := grant.Token
+	d.sayf("token %s: for %d %s, named by %s, until %s", token.ID, token.Uses, plural(token.Uses, "device"), token.Rule, token.Expires.Format(time.RFC3339))
+	if !token.PreApproved {
+		d.sayf("next: start the devices, then holdfast site pending and holdfast site approve")
+	}
+	return nil
+}
+
+// sameTrust refuses a hub that hands out another trust than the one at the desk.
+func sameTrust(file string, given []byte) error {
+	if file == "" {
+		return nil
+	}
+	raw, err := readLimited(file, verify.MaxTrustSize)
+	if err != nil {
+		return err
+	}
+	ours, err := verify.DecodeTrust(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	theirs, err := verify.DecodeTrust(given)
+	if err != nil {
+		return fmt.Errorf("the hub's trust: %w", err)
+	}
+	want, err := verify.EncodeTrust(ours)
+	if err != nil {
+		return err
+	}
+	got, err := verify.EncodeTrust(theirs)
+	if err != nil {
+		return err
+	}
+	if string(want) != string(got) {
+		return &failure{code: exitRefused, message: fmt.Sprintf("the hub's trust is not that of %s: no enrolment file was written", file), hint: "start the hub with this trust file, or find out who changed it; revoke the token: holdfast token list"}
+	}
+	return nil
+}
+
+func newTokenList(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the join tokens, without their secrets", Example: "  holdfast token list", Args: exactly(),
+	}
+	f := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		tokens, err := hub.Tokens(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return d.show(*f, tokens, func() page { return tokensPage(tokens, d.now()) })
+	}
+	return cmd
+}
+
+func tokensPage(tokens []api.Token, now time.Time) page {
+	t := table{head: []string{"TOKEN", "STATE", "USED", "NAMES BY", "APPROVAL", "LABELS"}, none: "no tokens"}
+	for _, token := range tokens {
+		approval := "by hand"
+		if token.PreApproved {
+			approval = "given"
+		}
+		t.add(text(token.ID), tokenState(token, now), textf("%d of %d", len(token.Used), token.Uses), text(string(token.Rule)), text(approval), cell{labelsText(token.Labels), faint})
+	}
+	return page{tables: []table{t}}
+}
+
+func tokenState(token api.Token, now time.Time) cell {
+	switch {
+	case token.Revoked != nil:
+		return cell{"revoked", bad}
+	case !now.Before(token.Expires):
+		return cell{"expired", faint}
+	case len(token.Used) >= token.Uses:
+		return cell{"spent", faint}
+	}
+	return cell{"good for " + token.Expires.Sub(now).Round(time.Minute).String(), good}
+}
+
+func newTokenRevoke(d *desk) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "revoke TOKEN", Short: "End a join token: no further device can use it; sites it made stay",
+		Example: "  holdfast token revoke k3vq7d2mza", Args: exactly("TOKEN"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := enrol.ParseID(args[0])
+		if err != nil {
+			return err
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		token, err := hub.RevokeToken(cmd.Context(), id)
+		if err != nil {
+			return err
+		}
+		d.sayf("token %s is revoked; it made %d %s", token.ID, len(token.Used), plural(len(token.Used), "site"))
+		return nil
+	}
+	return cmd
+}
