@@ -10,14 +10,14 @@ import (
 )
 
 func newKey(d *desk) *cobra.Command {
-	return group("key", "Make release keys", newKeyGenerate(d))
+	return group("key", "Make keys, and say whose may release what", newKeyGenerate(d), newKeyAdd(d), newKeyRevoke(d), newKeyRotate(d), newKeyList(d))
 }
 
 func newKeyGenerate(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate --out PREFIX",
-		Short: "Make a release key pair in cosign's format: PREFIX.key and PREFIX.pub",
-		Long: `Make a release key pair in cosign's format: PREFIX.key, encrypted by a password and readable by you alone, and PREFIX.pub.
+		Short: "Make a release or root key pair in cosign's format: PREFIX.key and PREFIX.pub",
+		Long: `Make a key pair in cosign's format, for releasing bundles or for holding the root of trust: PREFIX.key, encrypted by a password and readable by you alone, and PREFIX.pub.
 The password comes from COSIGN_PASSWORD (it may be empty) or is asked on a terminal. Nothing is overwritten.`,
 		Example: "  holdfast key generate --out release",
 		Args:    exactly(),

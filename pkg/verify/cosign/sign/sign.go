@@ -92,6 +92,9 @@ func open(key, password []byte) (signature.SignerVerifier, error) {
 	return signer, nil
 }
 
+// Open decrypts a private key for signatures other than over manifests: those of the root of trust. It takes about 200 ms and 64 MiB.
+func Open(key, password []byte) (signature.Signer, error) { return open(key, password) }
+
 // PublicKey is the public half of a private key, in PEM.
 func PublicKey(key, password []byte) ([]byte, error) {
 	signer, err := open(key, password)

@@ -47,7 +47,7 @@ type Holders struct {
 
 // NewRoot makes the next root after previous, or the first one after nil. Nobody has signed it yet.
 func NewRoot(previous []byte, holders Holders, expires time.Time) ([]byte, error) {
-	if err := holders.check(); err != nil {
+	if err := holders.Check(); err != nil {
 		return nil, err
 	}
 	root := metadata.Root(second(expires))
@@ -77,7 +77,8 @@ func NewRoot(previous []byte, holders Holders, expires time.Time) ([]byte, error
 	return encode(root)
 }
 
-func (h Holders) check() error {
+// Check says what is wrong with the holders.
+func (h Holders) Check() error {
 	for role, keys := range map[string][]string{"root": h.Root, "online": h.Online} {
 		if len(keys) < 1 || len(keys) > MaxKeys {
 			return fmt.Errorf("root: %d %s keys, want 1 to %d", len(keys), role, MaxKeys)

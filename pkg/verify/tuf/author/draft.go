@@ -134,7 +134,7 @@ func (d *Draft) reviewRoot(s *Summary) error {
 	if next.Signed.Version != want || next.Signed.Type != metadata.ROOT {
 		return fmt.Errorf("%s of version %d, want root of version %d", next.Signed.Type, next.Signed.Version, want)
 	}
-	if err := s.After.check(); err != nil {
+	if err := s.After.Check(); err != nil {
 		return err
 	}
 	s.RootVersion, s.RootExpires = next.Signed.Version, next.Signed.Expires
