@@ -88,6 +88,7 @@ func fromStatus(status metav1.Status, code int) *apply.ServerError {
 	if status.Details != nil {
 		seen := map[string]bool{}
 		for _, cause := range status.Details.Causes {
+			out.Words = strings.Replace(out.Words, cause.Message, withoutValue(cause.Message), 1)
 			if cause.Field != "" {
 				out.Fields = append(out.Fields, cause.Field)
 			}
@@ -101,6 +102,21 @@ func fromStatus(status metav1.Status, code int) *apply.ServerError {
 	}
 	out.Class = classify(status, code, out)
 	return out
+}
+
+// withoutValue leaves a large value out of a complaint about it: a whole pod template hides the complaint, and may hold secrets (T16).
+func withoutValue(complaint string) string {
+	const mark, most = "Invalid value: ", 80
+	before, rest, ok := strings.Cut(complaint, mark)
+	if !ok {
+		return complaint
+	}
+	var value json.RawMessage
+	decoder := json.NewDecoder(strings.NewReader(rest))
+	if decoder.Decode(&value) != nil || len(value) <= most {
+		return complaint
+	}
+	return before + mark + "…" + rest[decoder.InputOffset():]
 }
 
 var (
