@@ -206,6 +206,9 @@ func (r Refusal) String() string {
 	if r.Class == Conflict && len(r.Managers) > 0 {
 		return fmt.Sprintf("%s: fields are held by %s: %s", r.Object, strings.Join(r.Managers, ", "), r.Words)
 	}
+	if r.Class == Immutable {
+		return fmt.Sprintf("%s: %s (policy.replace: [%s] would let it be deleted and made anew)", r.Object, r.Words, policyKind(r.Object))
+	}
 	return fmt.Sprintf("%s: %s", r.Object, r.Words)
 }
 

@@ -156,7 +156,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 		}
 		if before != nil && before.subjects[o.ObjectID] != nil {
 			old := before.subjects[o.ObjectID]
-			s.fight, s.drift = old.fight, old.drift
+			s.fight = old.fight // drift is told anew: whoever was told may have forgotten it, or want something else done about it now
 			if s.item == old.item { // what was applied anew has yet to become healthy
 				s.verdict = old.verdict
 			}
