@@ -118,8 +118,12 @@ func checkKeys(v any, t reflect.Type, at string) error {
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
 	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
-			fields[name] = t.Field(i).Type
+		field := t.Field(i)
+		if field.Anonymous {
+			maps.Copy(fields, fieldsOf(field.Type))
+		}
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
+			fields[name] = field.Type
 		}
 	}
 	return fields

@@ -79,14 +79,17 @@ func (r *Rollout) cause() string {
 
 func (r *Rollout) run(now time.Time, d *Decision) {
 	r.darkness(now, d)
-	if r.Phase == Running {
+	// An offer can be the last thing that a wave waited for, and an open wave has offers to make.
+	for more := true; more && r.Phase == Running; {
+		d.Holds, d.Checks, d.Wake = nil, nil, time.Time{}
 		r.gates(now, d)
+		more = r.Phase == Running && r.offer(now, d)
 	}
-	if r.Phase == Running {
-		r.offer(now, d)
-		r.barredHolds(d)
+	if r.Phase != Running {
+		return
 	}
-	if x := r.index; r.Phase == Running && len(x.silence) > 0 {
+	r.barredHolds(d)
+	if x := r.index; len(x.silence) > 0 {
 		d.wake(x.silence[0].at)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // what changed and not what exists. Positions are of Rollout.Sites.
 type index struct {
 	facts    *known
-	ranks    []uint64
+	ranks    []uint64          // by position; shared between copies, never written
 	tallies  []Tally           // per wave
 	regions  map[string]int    // unavailable sites
 	lanes    []map[lane]*queue // per wave: sites that can be offered
@@ -53,17 +53,20 @@ func (k *known) clone() *known {
 	return &known{slices.Clone(k.members), maps.Clone(k.outside)}
 }
 
-func newIndex(r *Rollout, facts *known) *index {
+func newIndex(r *Rollout, facts *known, ranks []uint64) *index {
 	n := len(r.Sites)
+	if len(ranks) != n {
+		ranks = make([]uint64, n)
+		for i := range ranks {
+			ranks[i] = rank(r.Sites[i].Site)
+		}
+	}
 	x := &index{
-		facts: facts, ranks: make([]uint64, n), tallies: make([]Tally, len(r.Waves)), regions: map[string]int{}, lanes: make([]map[lane]*queue, len(r.Waves)),
+		facts: facts, ranks: ranks, tallies: make([]Tally, len(r.Waves)), regions: map[string]int{}, lanes: make([]map[lane]*queue, len(r.Waves)),
 		queued: make([]place, n), watched: make([]bool, n), unplaced: map[int]bool{}, pulling: map[int]bool{}, barred: map[int]bool{},
 	}
 	for i := range x.lanes {
 		x.lanes[i] = map[lane]*queue{}
-	}
-	for i := range r.Sites {
-		x.ranks[i] = rank(r.Sites[i].Site)
 	}
 	for i := range r.Sites {
 		x.add(r, i, 1)
@@ -79,7 +82,7 @@ func newIndex(r *Rollout, facts *known) *index {
 // indexed is the index, counted anew where there is none.
 func (r *Rollout) indexed() *index {
 	if r.index == nil {
-		r.index = newIndex(r, &known{make([]Facts, len(r.Sites)), map[bundle.SiteID]Facts{}})
+		r.index = newIndex(r, &known{make([]Facts, len(r.Sites)), map[bundle.SiteID]Facts{}}, nil)
 	}
 	return r.index
 }
@@ -87,7 +90,7 @@ func (r *Rollout) indexed() *index {
 // recount throws the index away but not the facts: for changes that touch everything.
 func (r *Rollout) recount() {
 	if r.index != nil {
-		r.index = newIndex(r, r.index.facts)
+		r.index = newIndex(r, r.index.facts, r.index.ranks)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // offer gives the version to as many sites of open waves as budget, rate and windows let through, in the order of their rank (R10).
-func (r *Rollout) offer(now time.Time, d *Decision) {
+func (r *Rollout) offer(now time.Time, d *Decision) (any bool) {
 	offered := []int{}
 	for w := range r.Waves {
 		if r.Waves[w].Opened.IsZero() {
@@ -17,11 +17,12 @@ func (r *Rollout) offer(now time.Time, d *Decision) {
 		offered = r.offerWave(now, d, w, offered)
 	}
 	if len(offered) == 0 {
-		return
+		return false
 	}
 	reason := r.about(MoveOffered, offered)
 	reason.Have = len(offered)
 	r.move(now, d, reason)
+	return true
 }
 
 func (r *Rollout) offerWave(now time.Time, d *Decision, w int, offered []int) []int {

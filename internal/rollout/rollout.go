@@ -33,7 +33,7 @@ type Rollout struct {
 	Cause    *Reason      `json:"cause,omitempty"` // of a phase that is not Running
 	Attempt  int          `json:"attempt"`
 	Waves    []Wave       `json:"waves"`
-	Sites    []SiteRecord `json:"sites"` // by name
+	Sites    []SiteRecord `json:"sites,omitempty"` // by name
 	Versions []Version    `json:"versions,omitempty"`
 	// Grace is until when no verdict is given (R19). Calm is when silence began to count anew: at a resume.
 	Grace time.Time `json:"grace,omitzero"`
@@ -217,7 +217,7 @@ func (r *Rollout) Clone() *Rollout {
 	c.Versions, c.Trail = slices.Clone(r.Versions), slices.Clone(r.Trail)
 	c.index = nil
 	if r.index != nil {
-		c.index = newIndex(&c, r.index.facts.clone())
+		c.index = newIndex(&c, r.index.facts.clone(), r.index.ranks)
 	}
 	return &c
 }

@@ -313,6 +313,7 @@ func (f *freezer) emergency() error {
 	rest := slices.Concat(canaries[:one], canaries[one+1:], f.layout.Waves[1].Members)
 	f.layout.Waves[0].Members = []Facts{canaries[one]}
 	f.layout.Waves[1].Members = rest
+	f.layout.Plan.Spec.Waves[0].MinSuccess = orPointer(nil, 1)
 	return nil
 }
 
