@@ -34,7 +34,7 @@ var rules = []rule{
 		"hub and edge never import each other; they share pkg"},
 	{"internal/hub", []string{module + "internal/edge", module + "internal/apply", module + "internal/kube", "k8s.io/client-go/rest"},
 		"hub and edge never import each other; the hub never talks to a cluster"},
-	{"cmd/edge", []string{module + "internal/hub", module + "internal/api", module + "pkg/verify/cosign/sign", module + "pkg/bundle/build",
+	{"cmd/edge", []string{module + "internal/hub", module + "internal/api", module + "pkg/verify/cosign/sign", module + "pkg/verify/tuf/author", module + "pkg/bundle/build",
 		"github.com/sigstore/cosign/v2/pkg/signature", "github.com/nats-io/nats-server", "helm.sh"},
 		"the agent is small and only verifies: no server, no key providers, no builders in it"},
 	{"cmd/hub", []string{module + "internal/edge", module + "internal/apply", module + "internal/kube"},
@@ -44,6 +44,8 @@ var rules = []rule{
 	{"internal/store", []string{"github.com/nats-io/nats.go", "k8s.io", "github.com/sigstore"}, "an adapter knows one outside library"},
 	{"internal/bus", []string{"github.com/dgraph-io", "k8s.io", "github.com/sigstore"}, "an adapter knows one outside library"},
 	{"internal/kube", []string{"github.com/dgraph-io", "github.com/nats-io", "github.com/sigstore"}, "an adapter knows one outside library"},
+	{"pkg/verify/tuf", []string{"github.com/dgraph-io", "github.com/nats-io", "github.com/sigstore/cosign", module + "pkg/verify/tuf/author"},
+		"an adapter knows one outside library, and who reads metadata does not make it"},
 	{"pkg/verify/cosign", []string{"github.com/dgraph-io", "github.com/nats-io", "github.com/sigstore/cosign/v2/pkg/signature"},
 		"an adapter knows one outside library, and the edge has no key providers in it"},
 }
@@ -113,7 +115,7 @@ func TestNothingBelowImportsAbove(t *testing.T) {
 	layers := [][]string{
 		{"pkg/bundle"},
 		{"pkg/verify", "pkg/sync"},
-		{"internal/store", "internal/bus", "internal/kube", "internal/apply", "pkg/verify/cosign", "internal/api"},
+		{"internal/store", "internal/bus", "internal/kube", "internal/apply", "pkg/verify/cosign", "pkg/verify/tuf", "internal/api"},
 		{"internal/edge", "internal/hub"},
 		{"cmd/edge", "cmd/hub", "cmd/holdfast"},
 	}

@@ -100,7 +100,7 @@ func (m Metadata) check() error {
 		if len(f.raw) == 0 {
 			continue
 		}
-		if err := oneReading(f.raw, f.limit); err != nil {
+		if err := OneReading(f.raw, f.limit); err != nil {
 			return fmt.Errorf("trust metadata: %s: %w", f.name, err)
 		}
 	}
@@ -120,8 +120,8 @@ func (m Metadata) complete() bool {
 	return len(m.Timestamp) > 0 && len(m.Snapshot) > 0 && len(m.Targets) > 0 && len(m.Fleet) > 0
 }
 
-// oneReading refuses what another parser may read otherwise, before anything else looks at it.
-func oneReading(raw []byte, limit int) error {
+// OneReading is the gate before go-tuf: it refuses metadata that is larger than limit bytes, or that another parser may read otherwise.
+func OneReading(raw []byte, limit int) error {
 	if len(raw) > limit {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(raw), limit)
 	}

@@ -205,7 +205,7 @@ func (w *walk) DownloadFile(url string, limit int64, _ time.Duration) ([]byte, e
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(raw), limit)
 	}
 	if !strings.HasPrefix(name, prefix+"fleet.") {
-		if err := oneReading(raw, int(limit)); err != nil {
+		if err := OneReading(raw, int(limit)); err != nil {
 			return nil, err
 		}
 	}
