@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
@@ -66,13 +68,22 @@ func sharedCluster(t *testing.T) *cluster.Cluster {
 }
 
 // site adds a site and starts its agent.
-func (s *stage) site(name string, c *cluster.Cluster, labels ...string) *site {
+func (s *stage) site(name string, c *cluster.Cluster) *site {
 	s.t.Helper()
-	added, err := s.AddSite(name, c, labels...)
+	return s.siteThrough(name, c, nil)
+}
+
+// siteThrough is site with a line to its API server that can be watched; nil is a direct one.
+func (s *stage) siteThrough(name string, c *cluster.Cluster, line *fleet.Link) *site {
+	s.t.Helper()
+	added, err := s.AddSite(name, c)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	one := &site{Site: added, stage: s}
+	one := &site{Site: added, stage: s, flags: []string{"--reconnect-max", "1s", "--reserve-mib", "1"}}
+	if line != nil {
+		one.flags = append(one.flags, "--kubeconfig", s.kubeconfig(c, line))
+	}
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
 			s.t.Logf("agent of %s:\n%s", name, lastLines(added.EdgeLog(), 30))
@@ -80,6 +91,23 @@ func (s *stage) site(name string, c *cluster.Cluster, labels ...string) *site {
 	})
 	one.start()
 	return one
+}
+
+// kubeconfig leads to a cluster through a line.
+func (s *stage) kubeconfig(c *cluster.Cluster, line *fleet.Link) string {
+	s.t.Helper()
+	config, err := clientcmd.LoadFromFile(c.Kubeconfig())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, to := range config.Clusters {
+		to.Server = "https://" + line.Addr()
+	}
+	file := filepath.Join(s.Dir, "through-line.kubeconfig")
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		s.t.Fatal(err)
+	}
+	return file
 }
 
 func lastLines(file string, n int) string {
@@ -172,11 +200,12 @@ func (s *stage) within(limit time.Duration, what string, ready func() error) {
 type site struct {
 	*fleet.Site
 	stage *stage
+	flags []string // of the agent
 }
 
 func (s *site) start() {
 	s.stage.t.Helper()
-	if err := s.StartEdge("--reconnect-max", "1s", "--reserve-mib", "1"); err != nil {
+	if err := s.StartEdge(s.flags...); err != nil {
 		s.stage.t.Fatal(err)
 	}
 }
@@ -277,7 +306,7 @@ func (s *site) unassign(name string) {
 // events are all the hub has of the site, oldest first.
 func (s *site) events() (events []api.SiteEvent) {
 	s.stage.t.Helper()
-	if err := s.stage.JSON(&events, "events", "--site", s.Name, "--limit", "100000"); err != nil {
+	if err := s.stage.JSON(&events, "events", "--site", s.Name, "--limit", "5000"); err != nil {
 		s.stage.t.Fatal(err)
 	}
 	return events

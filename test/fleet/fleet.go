@@ -93,6 +93,9 @@ func (f *Fleet) StartHub(ctx context.Context) error {
 // StopHub ends the hub: kindly, or at once.
 func (f *Fleet) StopHub(kindly bool) { f.hub.stop(kindly) }
 
+// Bus is where the hub listens for sites, and HubDir where it keeps its keys: all that whoever stole the hub would need.
+func (f *Fleet) Bus() (address, hubDir string) { return f.nats, filepath.Join(f.Dir, "hub") }
+
 // HubPID is the process of the hub.
 func (f *Fleet) HubPID() int { return f.hub.cmd.Process.Pid }
 

@@ -15,6 +15,8 @@ type Link struct {
 	cut      bool
 	open     map[net.Conn]bool
 	down, up atomic.Int64
+	cutAt    atomic.Int64 // of down; 0: never
+	dials    atomic.Int64
 }
 
 // NewLink listens on loopback and carries to target.
@@ -34,6 +36,9 @@ func (l *Link) Addr() string { return l.listener.Addr().String() }
 // Bytes are what was carried to the site and to the hub.
 func (l *Link) Bytes() (down, up int64) { return l.down.Load(), l.up.Load() }
 
+// Dials counts the connections that were tried, also while the link was cut.
+func (l *Link) Dials() int64 { return l.dials.Load() }
+
 // Cut breaks all connections and lets none through until Mend.
 func (l *Link) Cut() {
 	l.mu.Lock()
@@ -42,6 +47,16 @@ func (l *Link) Cut() {
 	for c := range l.open {
 		_ = c.Close()
 	}
+}
+
+// CutAfter cuts the link by itself when so many more bytes have been carried to the site.
+func (l *Link) CutAfter(bytes int64) { l.cutAt.Store(l.down.Load() + bytes) }
+
+// WasCut says whether the link is cut.
+func (l *Link) WasCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cut
 }
 
 // Mend lets connections through again.
@@ -63,6 +78,7 @@ func (l *Link) accept() {
 		if err != nil {
 			return
 		}
+		l.dials.Add(1)
 		go l.carry(site)
 	}
 }
@@ -83,13 +99,13 @@ func (l *Link) carry(site net.Conn) {
 	}
 	defer l.forget(hub)
 	done := make(chan struct{}, 2)
-	pump := func(to, from net.Conn, count *atomic.Int64) {
-		_, _ = io.Copy(to, io.TeeReader(from, counter{count}))
+	pump := func(to, from net.Conn, count io.Writer) {
+		_, _ = io.Copy(to, io.TeeReader(from, count))
 		_ = to.Close()
 		done <- struct{}{}
 	}
-	go pump(site, hub, &l.down)
-	go pump(hub, site, &l.up)
+	go pump(site, hub, countdown{l})
+	go pump(hub, site, counter{&l.up})
 	<-done
 	<-done
 }
@@ -113,5 +129,16 @@ type counter struct{ n *atomic.Int64 }
 
 func (c counter) Write(b []byte) (int, error) {
 	c.n.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// countdown counts what goes to the site and cuts the link at its mark, before the bytes that reach it are carried.
+type countdown struct{ link *Link }
+
+func (c countdown) Write(b []byte) (int, error) {
+	carried := c.link.down.Add(int64(len(b)))
+	if at := c.link.cutAt.Load(); at > 0 && carried >= at && c.link.cutAt.CompareAndSwap(at, 0) {
+		c.link.Cut()
+	}
 	return len(b), nil
 }
