@@ -182,9 +182,6 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 		return
 	}
 	e.lookTries = 0
-	if !e.lookAt.After(now) {
-		e.lookAt = now.Add(lookEvery)
-	}
 	if in.Ack != nil {
 		var ack Ack
 		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
@@ -311,7 +308,8 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 	if e.linked {
 		e.report(now, out)
 		if !e.looking && !e.lookAt.After(now) {
-			e.looking, out.Look = true, true
+			// A poke from here on may be about what this look does not see yet, so it makes another one.
+			e.looking, e.lookAt, out.Look = true, now.Add(lookEvery), true
 		}
 	}
 	forgotten, more := e.outbox.forget()
