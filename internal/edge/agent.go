@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -295,7 +296,11 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	}
 	if e.Run != nil {
 		run := *e.Run
-		beside(func() fleetsync.Input { return a.opts.Workloads.Run(ctx, run, a.contents.load) })
+		a.work.Go(func() {
+			a.mail.put(a.opts.Workloads.Run(ctx, run, a.contents.load))
+			// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
+			debug.FreeOSMemory()
+		})
 	}
 	for _, s := range e.Send {
 		beside(func() fleetsync.Input { return a.send(ctx, s) })
