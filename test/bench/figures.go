@@ -73,6 +73,9 @@ func (f *figures) table() string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.measure, number(x.value), x.unit, x.goal, x.goal.met(x.value))
 	}
 	_ = w.Flush()
+	for _, skipped := range f.skipped {
+		fmt.Fprintln(&b, "left out:", skipped)
+	}
 	return b.String()
 }
 

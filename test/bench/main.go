@@ -80,32 +80,42 @@ func run(ctx context.Context, o options) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	s := &stand{options: o, figures: &figures{}, began: began, dir: dir}
 	defer s.close()
+	if err := s.measure(ctx); err != nil {
+		fmt.Print(s.table())
+		return err
+	}
+	s.note("machine_cores", float64(runtime.NumCPU()), "cores")
+	s.note("bench_seconds", time.Since(began).Seconds(), "s")
+	fmt.Print(s.table())
+	return s.write()
+}
+
+func (s *stand) measure(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
 	for _, p := range parts {
-		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
+		if s.only != "" && !strings.Contains(","+s.only+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.measure(s, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	s.figures.note("machine_cores", float64(runtime.NumCPU()), "cores")
-	s.figures.note("bench_seconds", time.Since(began).Seconds(), "s")
-	fmt.Print(s.figures.table())
-	for _, skipped := range s.figures.skipped {
-		fmt.Println("left out:", skipped)
-	}
-	if o.out == "" {
+	return nil
+}
+
+// write leaves the figures where they are asked for.
+func (s *stand) write() error {
+	if s.out == "" {
 		return nil
 	}
-	raw, err := s.figures.json()
+	raw, err := s.json()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.out), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(o.out, raw, 0o644)
+	return os.WriteFile(s.out, raw, 0o644)
 }
