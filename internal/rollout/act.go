@@ -140,10 +140,10 @@ func (r *Rollout) Abort(now time.Time, by Actor, why string) error {
 	return nil
 }
 
-// withdraw takes back every offer that has not ended.
+// withdraw takes back every offer that has not ended: a site that failed without a revert still tries.
 func (r *Rollout) withdraw() {
 	for i := range r.Sites {
-		if s := &r.Sites[i]; s.Outcome.inFlight() || s.Outcome == Unknown || s.Slot {
+		if r.Sites[i].unavailable() {
 			r.change(i, func(s *SiteRecord) { s.Withdraw = ToWithdraw })
 		}
 	}
@@ -165,7 +165,7 @@ func (r *Rollout) Exposure(now time.Time) Exposure {
 		if s.Took {
 			e.Taken++
 		}
-		if !s.Outcome.inFlight() && s.Outcome != Unknown && !s.Slot {
+		if !s.unavailable() {
 			continue
 		}
 		e.Outstanding++

@@ -139,5 +139,5 @@ func (r *Rollout) took(w int) int {
 
 // mayHaveTaken says that the version was at work at the site, or that an offer is out which may still put it there.
 func (s *SiteRecord) mayHaveTaken() bool {
-	return s.Took || s.Outcome.inFlight() || s.Outcome == Unknown || s.Slot
+	return s.Took || s.unavailable()
 }

@@ -57,7 +57,7 @@ func decode(what string, b []byte, limit int, into any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := checkKeys(tree, reflect.TypeOf(into), ""); err != nil {
+	if err := checkKeys(tree, reflect.TypeOf(into)); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -77,43 +77,55 @@ var (
 
 // checkKeys finds keys that the type does not have, and null, of which encoding/json would say nothing. encoding/json takes "Name" for "name";
 // two readers of one plan must not see two plans.
-func checkKeys(v any, t reflect.Type, at string) error {
+func checkKeys(v any, t reflect.Type) error {
+	return keyCheck{}.value(v, t)
+}
+
+// keyCheck remembers the fields of types: a rollout has ten thousand values of one.
+type keyCheck map[reflect.Type]map[string]reflect.Type
+
+func (c keyCheck) value(v any, t reflect.Type) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if v == nil {
-		return fmt.Errorf("%s: null: leave it out or give it a value", or(at, "/"))
+		return errNull
 	}
-	if p := reflect.PointerTo(t); p.Implements(textual) || p.Implements(ownJSON) {
+	list, isList := v.([]any)
+	object, isObject := v.(map[string]any)
+	switch p := reflect.PointerTo(t); {
+	case !isList && !isObject, p.Implements(textual), p.Implements(ownJSON):
 		return nil
+	case isList && t.Kind() == reflect.Slice:
+		for i := range list {
+			if err := c.value(list[i], t.Elem()); err != nil {
+				return fmt.Errorf("%d: %w", i, err)
+			}
+		}
+	case isObject && t.Kind() == reflect.Struct:
+		return c.object(object, t)
 	}
-	switch v := v.(type) {
-	case []any:
-		for i := range v {
-			if t.Kind() != reflect.Slice {
-				break
-			}
-			if err := checkKeys(v[i], t.Elem(), fmt.Sprintf("%s/%d", at, i)); err != nil {
-				return err
-			}
+	return nil
+}
+
+func (c keyCheck) object(object map[string]any, t reflect.Type) error {
+	fields, known := c[t]
+	if !known {
+		fields = fieldsOf(t)
+		c[t] = fields
+	}
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		if _, known := fields[key]; !known {
+			return unknownKey(key, fields)
 		}
-	case map[string]any:
-		if t.Kind() != reflect.Struct {
-			return nil
-		}
-		fields := fieldsOf(t)
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			field, known := fields[key]
-			if !known {
-				return unknownKey(at, key, fields)
-			}
-			if err := checkKeys(v[key], field, at+"/"+key); err != nil {
-				return err
-			}
+		if err := c.value(object[key], fields[key]); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return nil
 }
+
+var errNull = errors.New("null: leave it out or give it a value")
 
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
@@ -129,11 +141,12 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return fields
 }
 
-func unknownKey(at, key string, fields map[string]reflect.Type) error {
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
+func unknownKey(key string, fields map[string]reflect.Type) error {
+	names := slices.Sorted(maps.Keys(fields))
+	for _, name := range names {
 		if strings.EqualFold(name, key) {
-			return fmt.Errorf("%s: unknown key %.80q: it is written %q", or(at, "/"), key, name)
+			return fmt.Errorf("unknown key %.80q: it is written %q", key, name)
 		}
 	}
-	return fmt.Errorf("%s: unknown key %.80q: want one of %s", or(at, "/"), key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+	return fmt.Errorf("unknown key %.80q: want one of %s", key, strings.Join(names, ", "))
 }

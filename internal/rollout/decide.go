@@ -12,12 +12,13 @@ import (
 // Decision is what follows from a rollout now. The effects are carried out only after the changed rollout was stored under compare-and-swap;
 // they are level-triggered: what was not done and acknowledged (Placed, Withdrew, Verdict, RolledBack) is in the next decision again.
 type Decision struct {
-	Changed     bool // the rollout is not what it was: store it before doing anything
-	Phase       Phase
-	Moves       []Reason // what changed, each is in the trail too
-	Holds       []Reason // why nothing else does
-	Offers      []Offer  // to put into assignments, by site
-	Withdrawals []Offer  // to take back: put Goal into the assignment instead
+	Changed bool // the rollout is not what it was: store it before doing anything
+	Phase   Phase
+	Moves   []Reason // what changed, each is in the trail too
+	Holds   []Reason // why nothing else does
+	Offers  []Offer  // to put into assignments, by site
+	// Withdrawals are to take back: put Goal into the assignment instead, where it still carries this rollout's offer.
+	Withdrawals []Offer
 	Checks      []Asked
 	// RollBack says that the plan wants a rollback which was not begun: see Rollback and RolledBack.
 	RollBack RollbackMode
@@ -127,6 +128,9 @@ func (r *Rollout) effects(now time.Time, d *Decision) {
 		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(x.pulling)) {
+		if r.BackBy != "" { // the rollback offers the same, later: two hands must not write one assignment
+			break
+		}
 		s := &r.Sites[i]
 		d.Withdrawals = append(d.Withdrawals, Offer{Site: s.Site, Attempt: s.Attempt, Goal: r.versionAt(s.Before)})
 	}

@@ -469,6 +469,24 @@ func TestR11_AbortTakesOffersBackAndSaysWhatItCannot(t *testing.T) {
 	}
 }
 
+func TestR11_AbortTakesBackWhatStillTries(t *testing.T) {
+	w := start(t, twoWaves, shops(6))
+	w.decide()
+	w.say(fleetsync.PhaseFailed, "shop-00000") // the site keeps trying
+	w.say(fleetsync.PhaseReverted, "shop-00001")
+	w.decide()
+	if err := w.r.Abort(w.now, Actor{Name: "amir"}, "stop"); err != nil {
+		t.Fatal(err)
+	}
+	var back []bundle.SiteID
+	for _, o := range w.decide().Withdrawals {
+		back = append(back, o.Site)
+	}
+	if !slices.Equal(back, []bundle.SiteID{"shop-00000", "shop-00002"}) {
+		t.Fatalf("taken back: %v", back)
+	}
+}
+
 func TestR12_Leases(t *testing.T) {
 	w := start(t, `{"waves":[{"name":"canary","sites":{"names":["shop-00000"]},"soak":"0s"},{"name":"rest","soak":"0s"}]}`, shops(20))
 	if got := w.decide().Offers[0].ApplyBy.Sub(w.now); got != 24*time.Hour {
