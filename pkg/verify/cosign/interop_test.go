@@ -181,3 +181,23 @@ func TestInterop_ImportedKey(t *testing.T) {
 		t.Error("the tool refuses what Holdfast signed")
 	}
 }
+
+// The authorities of our tests are like the real ones: the tool believes what they vouch for, and refuses what we refuse.
+func TestInterop_ToolVerifiesIdentities(t *testing.T) {
+	d := newDesk(t)
+	d.write("authorities.json", ours().root)
+	d.write("identity.json", ours().sign(d.read("manifest"), builder))
+	tool := func(subject string) error {
+		return d.run("verify-blob", "--bundle", "identity.json", "--new-bundle-format", "--trusted-root", "authorities.json", "--insecure-ignore-sct",
+			"--certificate-identity", subject, "--certificate-oidc-issuer", builder.Issuer, "manifest")
+	}
+	if err := tool(builder.Subject); err != nil {
+		t.Error(err)
+	}
+	if err := tool("evil@fleet.example"); err == nil {
+		t.Error("the tool takes another identity")
+	}
+	if who, err := (cosign.Verifier{}).Identify(d.read("manifest"), d.read("identity.json"), ours().root); err != nil || who != builder {
+		t.Errorf("%v, %v", who, err)
+	}
+}

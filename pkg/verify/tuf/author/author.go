@@ -146,8 +146,12 @@ func HoldersOf(root []byte) (Holders, error) {
 	if err != nil {
 		return Holders{}, fmt.Errorf("root: %w", err)
 	}
-	var h Holders
-	h.Threshold = m.Signed.Roles[metadata.ROOT].Threshold
+	for _, role := range metadata.TOP_LEVEL_ROLE_NAMES {
+		if m.Signed.Roles[role] == nil {
+			return Holders{}, fmt.Errorf("root: nobody holds the role %s", role)
+		}
+	}
+	h := Holders{Threshold: m.Signed.Roles[metadata.ROOT].Threshold}
 	for role, into := range map[string]*[]string{metadata.ROOT: &h.Root, metadata.TIMESTAMP: &h.Online} {
 		for _, id := range m.Signed.Roles[role].KeyIDs {
 			text, err := pemOf(m.Signed.Keys[id])
@@ -267,8 +271,8 @@ func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 // IDOf names a public key as holdfast does everywhere: by the SHA-256 of its DER.
 func IDOf(text string) (verify.KeyID, error) {
 	block, _ := pem.Decode([]byte(text))
-	if block == nil {
-		return "", errors.New("root key: not PEM")
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return "", errors.New("root key: want one PEM block of type PUBLIC KEY")
 	}
 	return verify.KeyID(bundle.DigestOf(block.Bytes)), nil
 }

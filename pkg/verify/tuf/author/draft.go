@@ -12,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/internal/strict"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
@@ -55,20 +56,14 @@ type Summary struct {
 
 // DecodeDraft reads a draft and checks that its parts belong together.
 func DecodeDraft(raw []byte) (*Draft, error) {
-	if len(raw) > MaxDraft {
-		return nil, fmt.Errorf("draft: %d bytes are more than the %d it may have", len(raw), MaxDraft)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
 	var d Draft
-	if err := decoder.Decode(&d); err != nil {
+	if err := strict.Decode(raw, MaxDraft, &d); err != nil {
 		return nil, fmt.Errorf("draft: %w", err)
 	}
-	if decoder.More() {
-		return nil, errors.New("draft: something follows it")
+	if _, err := d.Review(); err != nil {
+		return nil, err
 	}
-	_, err := d.Review()
-	return &d, err
+	return &d, nil
 }
 
 // Encode writes a draft.
@@ -90,6 +85,11 @@ func (d *Draft) current() []byte {
 
 // Review says what the draft would change, from the very bytes that are signed.
 func (d *Draft) Review() (s Summary, err error) {
+	defer func() {
+		if p := recover(); p != nil { // go-tuf takes for granted what a draft may lack
+			s, err = Summary{}, fmt.Errorf("draft: panic: %.200v", p)
+		}
+	}()
 	if d.Schema != DraftSchema {
 		return s, fmt.Errorf("draft: schema %.80q, want %s", d.Schema, DraftSchema)
 	}
