@@ -78,12 +78,18 @@ func (r real) run(at *site, dir string) {
 	for i, version := range versions {
 		number := fmt.Sprintf("1.%d.0", i)
 		file := at.stage.release(filepath.Join(dir, version), r.name, number, r.flags...)
+		carried, _ := at.Link.Bytes()
 		at.assign(r.name + "@" + number)
 		if i == 0 && r.namespace != "" && !r.before {
 			before = r.withoutNamespace(at, theirs, before)
 		}
 		at.runs(r.name, number)
-		at.asFilesSay(at.objects(file))
+		if i > 0 {
+			at.cameAsDelta(r.name, number, carried)
+		}
+		objects := at.objects(file)
+		at.asFilesSay(objects)
+		at.haveLeft(objects)
 		r.again(at, number)
 	}
 	theirs.untouched(before)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -16,8 +17,11 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+
+	"github.com/holdfast-fleet/holdfast/test/fleet"
 )
 
 // objects are those a bundle file renders to for the site, as the CLI shows them; the site's own digest must be the same.
@@ -92,6 +96,24 @@ func (j *judge) same(ctx context.Context, want *unstructured.Unstructured) error
 func leavesByItself(o *unstructured.Unstructured) bool {
 	_, found, err := unstructured.NestedInt64(o.Object, "spec", "ttlSecondsAfterFinished")
 	return err == nil && found && o.GetKind() == "Job"
+}
+
+// haveLeft waits until the objects that leave by themselves have done so.
+func (s *site) haveLeft(objects []*unstructured.Unstructured) {
+	s.stage.t.Helper()
+	jobs := kubernetes.NewForConfigOrDie(s.Cluster.Config()).BatchV1()
+	for _, o := range objects {
+		if !leavesByItself(o) {
+			continue
+		}
+		s.stage.eventually("Job "+o.GetName()+" to be done and gone", func() error {
+			_, err := jobs.Jobs(o.GetNamespace()).Get(s.stage.context(), o.GetName(), metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return errors.Join(fleet.ErrNotYet, err)
+		})
+	}
 }
 
 // asStranger asks the server what applying the object would change if somebody else did it: nothing.
