@@ -32,6 +32,7 @@ type Config struct {
 	Release  float64       // the hub assigns something, each virtual minute
 	Evil     float64       // what the bus serves was tampered with
 	Rejected float64       // an API server refuses or fails an apply
+	Bad      float64       // a release never becomes healthy
 	Pending  int           // bound of the outbox; 0 is the default
 }
 
@@ -147,6 +148,7 @@ type release struct {
 	version bundle.Version
 	counter bundle.Counter
 	digest  bundle.Digest
+	bad     bool // never becomes healthy
 }
 
 // hub is the hub's side: its signed assignments, its ingest, its acknowledgements.
@@ -197,7 +199,7 @@ func (h *hub) assign(id bundle.SiteID) {
 func (h *hub) release() release {
 	h.newest++
 	version := bundle.Version(fmt.Sprintf("1.%d.0", h.newest))
-	r := release{"shop", version, bundle.Counter(h.newest), bundle.DigestOf([]byte(version))}
+	r := release{"shop", version, bundle.Counter(h.newest), bundle.DigestOf([]byte(version)), h.w.chance(h.w.cfg.Bad)}
 	h.genuine[r.digest] = r
 	return r
 }

@@ -11,6 +11,7 @@ import (
 
 var (
 	seeds = flag.Uint64("seeds", 400, "how many worlds to play")
+	tail  = flag.Int("tail", 80, "how many lines of a failing trace to print")
 	first = flag.Uint64("seed", 1, "the first seed")
 )
 
@@ -20,7 +21,7 @@ func world(seed uint64) Config {
 	return Config{
 		Seed: seed, Sites: 2, Length: 6 * time.Hour,
 		Loss: pick(1, 0, 0.1, 0.3), Crash: pick(3, 0, 0.01, 0.05), Cut: pick(9, 0, 0.02, 0.2), Edit: 0.05, Release: pick(27, 0.01, 0.1),
-		Evil: pick(54, 0, 0.1), Rejected: pick(108, 0, 0.2), Pending: int(pick(216, 0, 40)),
+		Evil: pick(54, 0, 0.1), Rejected: pick(108, 0, 0.2), Pending: int(pick(216, 0, 40)), Bad: pick(2, 0, 0.3),
 	}
 }
 
@@ -34,7 +35,7 @@ func TestP01P03P04P06_FleetUnderFaults(t *testing.T) {
 			for seed := next.Add(1) - 1; seed < *first+*seeds; seed = next.Add(1) - 1 {
 				w := New(world(seed))
 				if err := w.Run(); err != nil {
-					t.Errorf("%v\n%s", err, w.Tail(80))
+					t.Errorf("%v\n%s", err, w.Tail(*tail))
 					return
 				}
 			}

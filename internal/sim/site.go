@@ -27,14 +27,30 @@ type site struct {
 	disk    map[string][]byte
 	bundles map[bundle.Digest]bool // content that is stored
 	cluster cluster
+	good     memory // what the agent remembers as healthy
+	finished memory // what it remembers as the last apply that ended well
 	// recorded is every event that became durable, for P4.
 	recorded map[uint64]fleetsync.Event
+}
+
+// memory is what an agent may remember: one digest ("" is none), or several where it died while learning of one.
+type memory map[bundle.Digest]bool
+
+// learn gives the agent an input that teaches it a digest.
+func (s *site) learn(m *memory, digest bundle.Digest, in fleetsync.Input) {
+	life := s.life
+	(*m)[digest] = true
+	s.step(in)
+	if s.life == life {
+		*m = memory{digest: true}
+	}
 }
 
 // cluster is what is there now.
 type cluster struct {
 	applied bundle.Digest
 	watched string // spec the agent of this life watches
+	held    bool   // an apply is under way: nothing is told of health meanwhile
 	edited  bool
 	since   time.Time // edited
 	highest bundle.Counter
@@ -43,13 +59,13 @@ type cluster struct {
 func newSite(w *World, id bundle.SiteID) *site {
 	seed := make([]byte, ed25519.SeedSize)
 	copy(seed, id)
-	return &site{w: w, id: id, key: ed25519.NewKeyFromSeed(seed), linked: true, disk: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, recorded: map[uint64]fleetsync.Event{}}
+	return &site{w: w, id: id, key: ed25519.NewKeyFromSeed(seed), linked: true, disk: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, recorded: map[uint64]fleetsync.Event{}, good: memory{"": true}, finished: memory{"": true}}
 }
 
 // boot begins a life from what is on the disk.
 func (s *site) boot() {
 	s.life++
-	s.cluster.watched = ""
+	s.cluster.watched, s.cluster.held = "", false
 	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{Site: s.id, Agent: "sim", HubKey: s.w.hub.key.Public().(ed25519.PublicKey), NewEpoch: "epoch-1", MaxPending: s.w.cfg.Pending})
 	in := fleetsync.Restored{}
 	for _, key := range slices.Sorted(maps.Keys(s.disk)) {
@@ -128,6 +144,8 @@ func brief(in fleetsync.Input) string {
 		return fmt.Sprintf(" %s refusal=%v err=%q", in.Digest.Short(), in.Refusal, in.Err)
 	case fleetsync.Ran:
 		return fmt.Sprintf(" %s %s remove=%v", in.Spec, in.Outcome, in.Remove)
+	case fleetsync.HealthSeen:
+		return fmt.Sprintf(" %s unhealthy=%d", in.Spec, len(in.Unhealthy))
 	case fleetsync.LinkChanged:
 		return fmt.Sprintf(" up=%v", in.Up)
 	case fleetsync.Sent:
@@ -231,18 +249,24 @@ func (s *site) fetch(f fleetsync.Fetch) fleetsync.Fetched {
 // run changes the cluster a while later, whole or not at all, and may be cut off by a crash after the change.
 func (s *site) run(r fleetsync.Run) {
 	life := s.life
+	s.cluster.held = true
 	s.w.at(s.w.soon(20*time.Second), func() {
 		if s.life != life || s.edge == nil {
 			return
 		}
+		s.cluster.held = false
 		ran := fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeApplied, Objects: 3}
 		if s.w.chance(s.w.cfg.Rejected) {
 			ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeRejected, "Rejected", "the API server says no"
 			s.step(ran)
+			if s.life == life && s.cluster.watched != "" {
+				s.tellHealth(fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: r.Bundle.Name, Digest: s.cluster.applied}, Spec: s.cluster.watched})
+			}
 			return
 		}
 		if r.Remove {
 			s.cluster = cluster{highest: s.cluster.highest}
+			s.good[""] = true
 		} else {
 			s.apply(r, &ran)
 		}
@@ -250,11 +274,30 @@ func (s *site) run(r fleetsync.Run) {
 			s.crash("after changing the cluster")
 			return
 		}
-		s.step(ran)
-		if !r.Remove {
-			s.deliver(fleetsync.HealthSeen{Name: r.Bundle.Name, Spec: r.Spec}, 30*time.Second)
+		s.learn(&s.finished, s.cluster.applied, ran)
+		if !r.Remove && s.life == life {
+			s.tellHealth(r)
 			s.noticeEdit()
 		}
+	})
+}
+
+// tellHealth tells the agent of this life how the objects do, some time later.
+func (s *site) tellHealth(r fleetsync.Run) {
+	in := fleetsync.HealthSeen{Name: r.Bundle.Name, Spec: r.Spec}
+	if s.w.hub.genuine[r.Bundle.Digest].bad {
+		in.Unhealthy = []fleetsync.ObjectStatus{{Object: "Deployment.apps/shop/web", Status: "InProgress"}}
+	}
+	life := s.life
+	s.w.at(s.w.soon(30*time.Second), func() {
+		if s.life != life || s.edge == nil || s.cluster.watched != r.Spec || s.cluster.held {
+			return
+		}
+		if len(in.Unhealthy) > 0 {
+			s.step(in)
+			return
+		}
+		s.learn(&s.good, r.Bundle.Digest, in)
 	})
 }
 
@@ -267,7 +310,7 @@ func (s *site) apply(r fleetsync.Run, ran *fleetsync.Ran) {
 	if !s.bundles[r.Bundle.Digest] {
 		s.w.broken("P01: %s applies %s, which it does not hold", s.id, r.Bundle.Digest)
 	}
-	if genuine.counter < s.cluster.highest && r.Bundle.Digest != s.cluster.applied {
+	if genuine.counter < s.cluster.highest && r.Bundle.Digest != s.cluster.applied && !s.good[r.Bundle.Digest] && !s.finished[r.Bundle.Digest] {
 		s.w.broken("P02: %s goes back from counter %d to %d", s.id, s.cluster.highest, genuine.counter)
 	}
 	if s.cluster.applied != r.Bundle.Digest {
@@ -369,11 +412,15 @@ func (s *site) settled() error {
 	}
 	want := s.w.hub.wanted[s.id]
 	r := s.w.hub.genuine[want]
+	right := s.cluster.applied == want
+	if r.bad { // gone back from, if there was anything to go back to
+		right = s.good[s.cluster.applied] || right && s.good[""]
+	}
 	switch {
 	case want == "" && s.cluster.applied != "":
 		return fmt.Errorf("nothing is wanted and %s is still applied", s.cluster.applied.Short())
-	case want != "" && r.counter >= s.cluster.highest && s.cluster.applied != want:
-		return fmt.Errorf("P06: %s (counter %d) is wanted and %q is applied", r.version, r.counter, s.cluster.applied.Short())
+	case want != "" && r.counter >= s.edge.Marks()[r.name].Counter && !right:
+		return fmt.Errorf("P06: %s (counter %d, bad %v) is wanted and %q is applied", r.version, r.counter, r.bad, s.cluster.applied.Short())
 	}
 	return nil
 }

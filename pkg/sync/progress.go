@@ -127,11 +127,15 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 		return
 	}
 	e.run(name, Run{Bundle: h.Want.Bundle, Labels: h.Want.Labels, Spec: h.Want.Spec}, out)
-	if h.inForce() || h.Phase == PhaseFailed { // a repeat tells nothing new; its end does
+	if h.inForce() {
 		return
 	}
 	// Commit point: after this a crash finds the intent and repeats the apply, which changes only what is not yet so.
 	h.Intent = h.Want
+	if h.Phase == PhaseFailed { // a repeat tells nothing new; its end does
+		out.Persist = append(out.Persist, record(bundleKey(name), h))
+		return
+	}
 	e.enter(now, name, h, PhaseApplying, "", "", out)
 	e.say(now, out, e.about(h, name, Event{Kind: EventApplying}))
 }
@@ -348,21 +352,27 @@ func (e *Edge) removed(now time.Time, in Ran, h *held, out *Effects) {
 
 func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
 	h := e.bundles[in.Name]
-	if h == nil || h.Want == nil || in.Spec != h.watched || in.Spec != h.Want.Spec {
+	if h == nil || h.Want == nil || in.Spec != h.watched {
 		return
 	}
 	if !slices.Equal(h.unhealthy, in.Unhealthy) {
 		h.unhealthy = in.Unhealthy
 		e.snapshot.dirty = true
 	}
+	healthy := len(in.Unhealthy) == 0
+	if healthy && h.Intent == nil && h.Applied != nil && h.Applied.Spec == in.Spec && (h.Good == nil || h.Good.Spec != in.Spec) {
+		// Also what is no longer wanted counts, once seen healthy: it is the newest to go back to.
+		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
+		e.enter(now, in.Name, h, h.Phase, h.Reason, h.Message, out)
+	}
 	switch {
-	case len(in.Unhealthy) == 0 && h.Phase != PhaseCurrent:
+	case in.Spec != h.Want.Spec:
+	case healthy && h.Phase != PhaseCurrent:
 		h.deadline = time.Time{}
-		h.Current, h.CurrentDigest, h.Good = h.Want.Bundle.Version, h.Want.Bundle.Digest, h.Want
 		e.enter(now, in.Name, h, PhaseCurrent, "", "", out)
 		e.say(now, out, e.about(h, in.Name, Event{Kind: EventHealthy}))
 		out.Retain = e.retained()
-	case len(in.Unhealthy) > 0 && h.Phase == PhaseCurrent:
+	case !healthy && h.Phase == PhaseCurrent:
 		// A rolling restart is not yet a failure: it gets the time an apply gets.
 		h.deadline = now.Add(h.HealthTimeout)
 		e.enter(now, in.Name, h, PhaseSettling, "", "an object is no longer healthy", out)
