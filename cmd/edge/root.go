@@ -30,7 +30,7 @@ func newRoot() *cobra.Command {
 right, also while the hub is away, for as long as it takes.
 
 Exit codes: 0 ended when asked to, 1 failed, 2 called wrongly.`,
-		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(newRun(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,

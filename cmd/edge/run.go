@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -65,6 +66,9 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }()
+	if o.reserve < 1 || o.reserve > 1<<30 {
+		return fmt.Errorf("--reserve-mib %d: want 1 to %d", o.reserve, 1<<30)
+	}
 	debug.SetMemoryLimit(memoryTarget)
 	debug.SetGCPercent(50)
 	cluster, err := restConfig(o.kubeconfig)
@@ -84,9 +88,9 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 
 func newLog(level, format string) (*zap.Logger, error) {
 	config := zap.NewProductionConfig()
+	config.EncoderConfig.EncodeTime = zapcore.RFC3339TimeEncoder
 	if format == "console" {
 		config = zap.NewDevelopmentConfig()
-		config.DisableStacktrace = true
 	} else if format != "json" {
 		return nil, fmt.Errorf("--log-format %q: want json or console", format)
 	}
@@ -94,7 +98,7 @@ func newLog(level, format string) (*zap.Logger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
 	}
-	config.Level = parsed
+	config.Level, config.DisableStacktrace, config.DisableCaller = parsed, true, true
 	return config.Build()
 }
 

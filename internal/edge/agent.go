@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -189,6 +190,7 @@ func (a *Agent) turn(ctx context.Context, inputs ...fleetsync.Input) error {
 			continue
 		}
 		a.backlog.add(effects.Persist)
+		a.tell(effects.Persist)
 		waiting = append(waiting, effects)
 	}
 	if err := a.persist(); err != nil {
@@ -204,6 +206,23 @@ func (a *Agent) turn(ctx context.Context, inputs ...fleetsync.Input) error {
 		a.carryOut(ctx, effects)
 	}
 	return nil
+}
+
+// tell logs the events among records, for whoever stands before the site.
+func (a *Agent) tell(records []fleetsync.Record) {
+	for _, r := range records {
+		var ev fleetsync.Event
+		if !strings.HasPrefix(r.Key, fleetsync.EventPrefix) || r.Value == nil || json.Unmarshal(r.Value, &ev) != nil {
+			continue
+		}
+		fields := []zap.Field{zap.Uint64("seq", ev.Sequence)}
+		for _, word := range [][2]string{{"bundle", string(ev.Bundle)}, {"version", string(ev.Version)}, {"object", ev.Object}, {"reason", ev.Reason}, {"message", ev.Message}} {
+			if word[1] != "" {
+				fields = append(fields, zap.String(word[0], word[1]))
+			}
+		}
+		a.opts.Log.Info(string(ev.Kind), fields...)
+	}
 }
 
 // untilWake is how long nothing needs doing unless something happens.

@@ -38,7 +38,7 @@ func newLife(t *testing.T) *life {
 // steps bring the site where it ends: 1.1.0, drift corrected.
 func (l *life) steps() []func() {
 	return []func(){
-		func() { l.assign(l.one); l.whole("1.0.0 is applied", func() bool { return l.value("b") == "1" }) },
+		func() { l.assign(l.one); l.whole("1.0.0 is applied", func() bool { return l.value("a") == "1" && l.value("b") == "1" }) },
 		func() { l.spoil("a"); l.whole("the edit is undone", func() bool { return l.value("a") == "1" }) },
 		func() {
 			l.desk.mu.Lock()
@@ -49,7 +49,7 @@ func (l *life) steps() []func() {
 				l.push(l.two)
 			}
 			l.assign(l.two)
-			l.whole("1.1.0 is applied", func() bool { return l.value("c") == "1" && l.value("b") == "" })
+			l.whole("1.1.0 is applied", func() bool { return l.value("a") == "2" && l.value("c") == "1" && l.value("b") == "" })
 		},
 		func() {
 			l.spoil("c")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
@@ -108,6 +109,14 @@ func decodeSiteFile(raw []byte) (*fleetsync.SiteFile, error) {
 	}
 	if _, err := bundle.ParseSiteID(string(site.Site)); err != nil {
 		return nil, err
+	}
+	if len(site.Servers) == 0 {
+		return nil, errors.New("servers: want one at least: tls://host:port")
+	}
+	for _, server := range site.Servers {
+		if !strings.HasPrefix(server, "tls://") {
+			return nil, fmt.Errorf("servers: %.200q: want tls://host:port", server)
+		}
 	}
 	return &site, nil
 }
