@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
@@ -34,8 +36,8 @@ func auditPage(records []api.AuditRecord) page {
 	t := table{head: []string{"N", "TIME", "WHO", "WHAT", "TARGET", "OUTCOME", "DETAIL"}, none: "nothing was done yet"}
 	for _, r := range records {
 		outcome := cell{r.Outcome, good}
-		if r.Outcome != "done" && r.Outcome != "pending" {
-			outcome.style = bad
+		if first := r.Outcome[:min(len(r.Outcome), 1)]; first == strings.ToUpper(first) {
+			outcome.style = bad // the reasons of refusals have capital letters
 		}
 		t.add(textf("%d", r.Number), text(r.Time.Format("2006-01-02 15:04:05Z")), text(r.Who), text(r.What), text(orDash(r.Target)), outcome, cell{r.Detail, faint})
 	}

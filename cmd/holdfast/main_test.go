@@ -44,6 +44,9 @@ func TestScripts(t *testing.T) {
 			"hub":        runHub,
 			"report":     report,
 			"forge":      forge,
+			"device":     runDevice,
+			"enrolled":   enrolled,
+			"revoked":    revoked,
 		},
 	})
 }

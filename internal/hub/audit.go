@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -127,6 +128,9 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 	return answer(func(w http.ResponseWriter, r *http.Request) (T, error) {
 		value, err := endpoint(w, r)
 		record := api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, value), Outcome: done}
+		if decided, ok := any(value).(enrol.Enrolment); ok && err == nil {
+			record.Target, record.Outcome, record.Detail = string(decided.Site), string(decided.Status), "key "+decided.Fingerprint
+		}
 		if err != nil {
 			problem := problemOf(err)
 			record.Outcome, record.Detail = problem.Reason, problem.Title

@@ -85,7 +85,7 @@ func (h *Hub) decide(ctx context.Context, id string, request enrol.Request, from
 	if !decision.Approve {
 		return decision.Answer, nil
 	}
-	return h.approve(ctx, decision.Answer.Key, "token "+id)
+	return h.approve(ctx, decision.Answer.Key, "token "+id, true)
 }
 
 // enrolment reads what became of a key; nil where nothing did.
@@ -142,8 +142,8 @@ func (h *Hub) holder(key ed25519.PublicKey) *enrol.Occupant {
 }
 
 // approve makes the site of a pending key, and then says so in the enrolment: a crash in between leaves it pending and the site there, which
-// the next approval finds and completes.
-func (h *Hub) approve(ctx context.Context, key ed25519.PublicKey, by string) (enrol.Enrolment, error) {
+// the next approval finds and completes. note writes it into the audit log, where no operator's request does.
+func (h *Hub) approve(ctx context.Context, key ed25519.PublicKey, by string, note bool) (enrol.Enrolment, error) {
 	e, sequence, err := h.enrolment(ctx, key)
 	if err != nil {
 		return enrol.Enrolment{}, err
@@ -162,10 +162,14 @@ func (h *Hub) approve(ctx context.Context, key ed25519.PublicKey, by string) (en
 	}
 	now := h.cfg.Now().UTC().Truncate(time.Millisecond)
 	e.Status, e.By, e.Decided, e.Why = enrol.Approved, by, &now, ""
-	if err := h.keepEnrolment(ctx, *e, sequence); err != nil {
-		return *e, err
+	if note {
+		record := api.AuditRecord{Who: by, What: "site decide", Target: string(e.Site), Outcome: string(e.Status), Detail: "key " + e.Fingerprint}
+		// Before the last write: a crash here writes it twice rather than never.
+		if err := h.audit(ctx, record); err != nil {
+			return *e, err
+		}
 	}
-	return *e, h.audit(ctx, api.AuditRecord{Who: by, What: "site approve", Target: string(e.Site), Outcome: done, Detail: "key " + e.Fingerprint})
+	return *e, h.keepEnrolment(ctx, *e, sequence)
 }
 
 // settle makes the site, or gives it the new key where this replaces it.
@@ -264,7 +268,7 @@ func (h *Hub) DecideEnrolment(ctx context.Context, fingerprint string, decision 
 	h.enrolling.Lock()
 	defer h.enrolling.Unlock()
 	if decision.Approve {
-		return h.approve(ctx, all[i].Key, by)
+		return h.approve(ctx, all[i].Key, by, false)
 	}
 	e, sequence, err := h.enrolment(ctx, all[i].Key)
 	if err != nil {
