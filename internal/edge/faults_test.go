@@ -38,7 +38,10 @@ func newLife(t *testing.T) *life {
 // steps bring the site where it ends: 1.1.0, drift corrected.
 func (l *life) steps() []func() {
 	return []func(){
-		func() { l.assign(l.one); l.whole("1.0.0 is applied", func() bool { return l.value("a") == "1" && l.value("b") == "1" }) },
+		func() {
+			l.assign(l.one)
+			l.whole("1.0.0 is applied", func() bool { return l.value("a") == "1" && l.value("b") == "1" })
+		},
 		func() { l.spoil("a"); l.whole("the edit is undone", func() bool { return l.value("a") == "1" }) },
 		func() {
 			l.desk.mu.Lock()

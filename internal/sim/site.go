@@ -17,16 +17,15 @@ import (
 
 // site is one agent with its store, its link and its cluster. The store and the cluster outlive the agent.
 type site struct {
-	w       *World
-	id      bundle.SiteID
-	key     ed25519.PrivateKey
-	edge    *fleetsync.Edge
-	life    int // results of an earlier life's work are nobody's
-	wake    time.Time
-	linked  bool
-	disk    map[string][]byte
-	bundles map[bundle.Digest]bool // content that is stored
-	cluster cluster
+	w        *World
+	id       bundle.SiteID
+	edge     *fleetsync.Edge
+	life     int // results of an earlier life's work are nobody's
+	wake     time.Time
+	linked   bool
+	disk     map[string][]byte
+	bundles  map[bundle.Digest]bool // content that is stored
+	cluster  cluster
 	good     memory // what the agent remembers as healthy
 	finished memory // what it remembers as the last apply that ended well
 	// recorded is every event that became durable, for P4.
@@ -57,9 +56,7 @@ type cluster struct {
 }
 
 func newSite(w *World, id bundle.SiteID) *site {
-	seed := make([]byte, ed25519.SeedSize)
-	copy(seed, id)
-	return &site{w: w, id: id, key: ed25519.NewKeyFromSeed(seed), linked: true, disk: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, recorded: map[uint64]fleetsync.Event{}, good: memory{"": true}, finished: memory{"": true}}
+	return &site{w: w, id: id, linked: true, disk: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, recorded: map[uint64]fleetsync.Event{}, good: memory{"": true}, finished: memory{"": true}}
 }
 
 // boot begins a life from what is on the disk.
@@ -364,9 +361,9 @@ func (s *site) send(m fleetsync.Send) {
 		sent.Upto = batch.Events[len(batch.Events)-1].Sequence
 		payload = batch
 	}
-	sealed, err := fleetsync.Seal(m.Type, payload, s.key)
+	report, err := json.Marshal(payload)
 	if err != nil {
-		s.w.broken("%s: seal: %v", s.id, err)
+		s.w.broken("%s: report: %v", s.id, err)
 		return
 	}
 	copies := 1
@@ -374,7 +371,7 @@ func (s *site) send(m fleetsync.Send) {
 		copies = 2
 	}
 	for range copies {
-		s.w.at(s.w.soon(time.Minute/2), func() { s.w.hub.receive(s.id, m.Type, sealed, s.key.Public().(ed25519.PublicKey)) })
+		s.w.at(s.w.soon(time.Minute/2), func() { s.w.hub.receive(s.id, m.Type, report) })
 	}
 	if s.w.chance(s.w.cfg.Loss) { // delivered, but the answer was lost
 		sent.Err = errLost.Error()

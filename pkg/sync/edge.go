@@ -26,6 +26,7 @@ type Edge struct {
 	cfg        EdgeConfig
 	identity   identityRecord
 	assignment *Assignment
+	known      struct{ assignment, ack bundle.Digest } // of the sealed messages that were opened last: most looks find nothing new
 	bundles    map[bundle.Name]*held
 	marks      verify.Counters
 	outbox     outbox
@@ -182,15 +183,25 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 		return
 	}
 	e.lookTries = 0
-	if in.Ack != nil {
+	if in.Ack != nil && fresh(&e.known.ack, in.Ack) {
 		var ack Ack
 		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
 			e.outbox.acknowledge(ack.Upto)
 		}
 	}
-	if in.Assignment != nil && e.store.why == "" { // a store that takes no writes takes no new orders
+	if in.Assignment != nil && e.store.why == "" && fresh(&e.known.assignment, in.Assignment) { // a store that takes no writes takes no new orders
 		e.assigned(now, in.Assignment, out)
 	}
+}
+
+// fresh notes a sealed message and says whether it is another one than the last.
+func fresh(last *bundle.Digest, sealed []byte) bool {
+	digest := bundle.DigestOf(sealed)
+	if *last == digest {
+		return false
+	}
+	*last = digest
+	return true
 }
 
 func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
