@@ -30,6 +30,12 @@ var rules = []rule{
 		"what may be believed is decided without I/O and without anyone else's code"},
 	{"pkg/sync", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"the protocol and the edge's decisions are pure, so that the simulation runs the real ones"},
+	{"internal/rollout", []string{thirdParty, "net/http", module + "internal/hub", module + "internal/edge", module + "internal/api", module + "cmd"},
+		"rollouts are decided without I/O, so that the desk explains and simulates with the very same reducer"},
+	{"internal/enrol", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
+		"who becomes a site is decided without I/O and without anyone else's code"},
+	{"internal/enrol/device", []string{module + "internal/hub", module + "internal/api", module + "internal/bus"},
+		"a device knows the hub by its enrolment file only"},
 	{"internal/edge", []string{module + "internal/hub", module + "internal/api"},
 		"hub and edge never import each other; they share pkg"},
 	{"internal/hub", []string{module + "internal/edge", module + "internal/apply", module + "internal/kube", "k8s.io/client-go/rest"},
@@ -82,7 +88,7 @@ func foreign(path string) bool {
 
 // TestCoresTouchNothing looks at direct imports: through fmt everything reaches os.
 func TestCoresTouchNothing(t *testing.T) {
-	bans(t, []string{"pkg/bundle", "pkg/verify", "pkg/sync"},
+	bans(t, []string{"pkg/bundle", "pkg/verify", "pkg/sync", "internal/rollout"},
 		[]string{"os", "os/exec", "io/fs", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log", "sync", "sync/atomic", "path/filepath"},
 		"a core has no I/O, no chance and no goroutines")
 }
@@ -114,7 +120,7 @@ func bans(t *testing.T, of, never []string, reason string) {
 func TestNothingBelowImportsAbove(t *testing.T) {
 	layers := [][]string{
 		{"pkg/bundle"},
-		{"pkg/verify", "pkg/sync"},
+		{"pkg/verify", "pkg/sync", "internal/rollout"},
 		{"internal/store", "internal/bus", "internal/kube", "internal/apply", "pkg/verify/cosign", "pkg/verify/tuf", "internal/api"},
 		{"internal/edge", "internal/hub"},
 		{"cmd/edge", "cmd/hub", "cmd/holdfast"},
