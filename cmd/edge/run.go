@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/holdfast-fleet/holdfast/internal/edge"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // memoryTarget is what the Go runtime keeps the heap to where it can: an agent shares a small machine with what it looks after.
@@ -26,6 +27,8 @@ type runOptions struct {
 	hostRoot   string
 	data       string
 	kubeconfig string
+	account    string
+	protected  []string
 	logLevel   string
 	logFormat  string
 	reserve    int64
@@ -50,6 +53,8 @@ func newRun() *cobra.Command {
 	f.StringVar(&o.hostRoot, "host-root", "/", "where the machine's root file system is: its serial number and machine id are read below it")
 	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
+	f.StringVar(&o.account, "service-account", "", "`namespace/name` of the service account that bundles act as whose assignment names none; default: the agent's own identity")
+	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch and whose service accounts none may act as, whatever the hub says")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
@@ -61,6 +66,10 @@ func newRun() *cobra.Command {
 }
 
 func (o *runOptions) run(cmd *cobra.Command) error {
+	policy, err := o.policy()
+	if err != nil {
+		return err
+	}
 	log, err := newLog(o.logLevel, o.logFormat)
 	if err != nil {
 		return err
@@ -75,7 +84,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):
@@ -84,6 +93,24 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 		return failed(err, "")
 	}
 	return nil
+}
+
+// policy is what the site itself allows.
+func (o *runOptions) policy() (edge.Policy, error) {
+	p := edge.Policy{Protected: o.protected}
+	if o.account != "" {
+		account, err := bundle.ParseAccount(o.account)
+		if err != nil {
+			return p, fmt.Errorf("--service-account: %w", err)
+		}
+		p.Account = account
+	}
+	for _, namespace := range o.protected {
+		if _, err := bundle.ParseName(namespace); err != nil { // a namespace is a DNS label, as a bundle's name is
+			return p, fmt.Errorf("--protect-namespace %.80q: not a namespace", namespace)
+		}
+	}
+	return p, nil
 }
 
 func newLog(level, format string) (*zap.Logger, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // choice is which sites a verb is about: named ones, those with labels, or all.
@@ -63,14 +64,20 @@ func newAssign(d *desk) *cobra.Command {
 		Use:   "assign SITE... NAME@VERSION",
 		Short: "Have sites run a bundle version",
 		Long: `Have sites run a bundle version. Sites that are away learn of it when they come back. What a site runs of the same bundle
-is replaced; its other bundles are left alone.`,
+is replaced; its other bundles are left alone.
+
+With --service-account every request about the bundle is made as that account of the site's cluster, and RBAC there decides. --allow-kind and
+--allow-namespace are checked by the site before it asks its cluster for anything: a bundle with one object outside is not applied at all.
+With any of the three, cluster-wide kinds are allowed only where --allow-kind names them. A site only narrows this, by its own policy.`,
 		Example: `  holdfast assign shop-berlin shop-hamburg shop@1.1.0 --set replicas=3
-  holdfast assign -l region=eu shop@1.1.0`,
+  holdfast assign -l region=eu shop@1.1.0
+  holdfast assign shop-berlin shop@1.1.0 --service-account holdfast-bundles/shop --allow-namespace shop --allow-kind apps/*,Service,ConfigMap`,
 	}
 	chosen := choiceFlags(cmd)
 	sets := cmd.Flags().StringArray("set", nil, "`name=value` of a parameter; may be repeated")
 	drift := cmd.Flags().String("drift", "", "`enforce` or report drift, whatever the bundle's policy says")
 	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport))
+	scoped := scopeFlags(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -84,6 +91,10 @@ is replaced; its other bundles are left alone.`,
 		if mode != "" && mode != bundle.DriftEnforce && mode != bundle.DriftReport {
 			return usagef(cmd, "--drift %q: want enforce or report", *drift)
 		}
+		scope, err := scoped()
+		if err != nil {
+			return usagef(cmd, "%v", err)
+		}
 		hub, err := d.hub()
 		if err != nil {
 			return err
@@ -96,13 +107,30 @@ is replaced; its other bundles are left alone.`,
 		if err != nil {
 			return err
 		}
-		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode})
+		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope})
 		if err != nil {
 			return err
 		}
 		return d.showResults(*f, results)
 	}
 	return cmd
+}
+
+// scopeFlags are the flags of what a bundle may touch; the function gives nil where none was used.
+func scopeFlags(cmd *cobra.Command) func() (*fleetsync.Scope, error) {
+	account := cmd.Flags().String("service-account", "", "`namespace/name` of the service account that the bundle acts as at the site")
+	kinds := cmd.Flags().StringSlice("allow-kind", nil, "`kinds` the bundle may hold: ConfigMap, apps/Deployment, apps/* or *; may be repeated")
+	namespaces := cmd.Flags().StringSlice("allow-namespace", nil, "`namespaces` the bundle may have objects in; may be repeated")
+	return func() (*fleetsync.Scope, error) {
+		if *account == "" && len(*kinds) == 0 && len(*namespaces) == 0 {
+			return nil, nil
+		}
+		scope := &fleetsync.Scope{ServiceAccount: bundle.Account(*account), Namespaces: *namespaces}
+		for _, kind := range *kinds {
+			scope.Kinds = append(scope.Kinds, bundle.KindPattern(kind))
+		}
+		return scope, scope.Check()
+	}
 }
 
 // valuesFor gives --set values the types the bundle's parameters have, from the very manifest that was pushed.

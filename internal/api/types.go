@@ -142,6 +142,8 @@ type AssignRequest struct {
 	Bundle bundle.Ref       `json:"bundle"`
 	Values fleetsync.Values `json:"values,omitempty"`
 	Drift  bundle.DriftMode `json:"drift,omitempty"`
+	// Scope limits what the bundle may touch at the sites; nil leaves that to each site.
+	Scope *fleetsync.Scope `json:"scope,omitempty"`
 }
 
 // UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.

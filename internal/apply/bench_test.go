@@ -181,7 +181,7 @@ func changeOne(t *testing.T, conn *kube.Conn, executor *apply.Executor, n int, i
 	go w.Run(ctx)
 	w.Track(d, inventory)
 	clustertest.Eventually(t, func() error {
-		if len(w.Facts().Objects) < n {
+		if len(w.Facts("").Objects) < n {
 			return errors.New("not synced")
 		}
 		return nil
@@ -191,7 +191,7 @@ func changeOne(t *testing.T, conn *kube.Conn, executor *apply.Executor, n int, i
 	next := desire(t, "bench", objects)
 	prepared := time.Since(began)
 	w.Hold("bench")
-	result, err := executor.Apply(ctx, apply.Request{Desired: next, Inventory: inventory, Facts: w.Facts(), Persist: func(inv apply.Inventory) error {
+	result, err := executor.Apply(ctx, apply.Request{Desired: next, Inventory: inventory, Facts: w.Facts(""), Persist: func(inv apply.Inventory) error {
 		_, err := inv.Encode()
 		return err
 	}})

@@ -121,6 +121,9 @@ type Sighting struct {
 // *ServerError where the server or the way to it is at fault. internal/kube keeps it over client-go and fluxcd/pkg/ssa,
 // memcluster in memory; both run clustertest.
 type Cluster interface {
+	// As is the same cluster as a service account sees it: every request but the discovery of kinds is made as that account, by
+	// impersonation, and is refused where the account, or the agent's leave to be that account, is missing. It asks nothing.
+	As(account bundle.Account) Cluster
 	// Apply does one server-side apply and answers with the object's metadata. It does not retry.
 	Apply(ctx context.Context, patch Patch) (Seen, error)
 	// Look gives one object, or an error of class Missing.
@@ -133,9 +136,9 @@ type Cluster interface {
 	// Foreign names up to ten objects inside a container (a Namespace: what lives in it; a CustomResourceDefinition: its
 	// custom resources) that carry another or no bundle label, have no owner and are not made by Kubernetes itself.
 	Foreign(ctx context.Context, container Ref, owner bundle.Name) ([]string, error)
-	// Watch tells see about the objects of a kind that carry Label until ctx ends. Calls of see are serial and see must
+	// Watch tells see about the objects of a place that carry Label until ctx ends. Calls of see are serial and see must
 	// not block for long. A kind that the server does not know is an empty list.
-	Watch(ctx context.Context, kind Kind, see func(Sighting))
+	Watch(ctx context.Context, place Place, see func(Sighting))
 }
 
 // Prober says whether the cluster answers.

@@ -62,7 +62,7 @@ func (r *real) must(d apply.Desired) apply.Result {
 
 func (r *real) remove() apply.Result {
 	r.t.Helper()
-	result, err := r.executor.Remove(r.t.Context(), r.inventory, nil)
+	result, err := r.executor.Remove(r.t.Context(), r.inventory, apply.Anything(), nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

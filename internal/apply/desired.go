@@ -55,6 +55,7 @@ type Desired struct {
 	Digest   bundle.Digest // of the manifest
 	Rendered bundle.Digest // of the rendered objects
 	Policy   bundle.Policy
+	Scope    Scope // which all objects are inside
 	Objects  []Object
 
 	made bool

@@ -58,6 +58,14 @@ type Executor struct {
 	options Options
 }
 
+// as is the cluster as the account sees it; as the agent itself where there is none.
+func (e *Executor) as(account bundle.Account) Cluster {
+	if account == "" {
+		return e.cluster
+	}
+	return e.cluster.As(account)
+}
+
 // NewExecutor makes an Executor.
 func NewExecutor(cluster Cluster, options Options) *Executor {
 	return &Executor{cluster, options.withDefaults()}
@@ -96,6 +104,7 @@ type FailedAt string
 
 // The parts.
 const (
+	AtScope     FailedAt = "scope"     // objects are outside the bundle's scope; nothing was asked of the cluster
 	AtPlan      FailedAt = "plan"      // halted by a guard
 	AtPreflight FailedAt = "preflight" // dry runs were refused; nothing changed, or all that was made for the dry runs was removed again
 	AtPersist   FailedAt = "persist"   // the intent could not be recorded; nothing changed
@@ -159,7 +168,7 @@ func (e *Executor) Apply(ctx context.Context, r Request) (Result, error) {
 		return Result{Inventory: r.Inventory}, errNothingDesired
 	}
 	plan := Decide(r.Desired, r.Inventory, r.Facts)
-	run := &run{Executor: e, request: r, plan: plan, name: r.Desired.Ref.Name, items: map[bundle.ObjectID]Item{},
+	run := &run{Executor: e, cluster: e.as(r.Desired.Scope.Account), request: r, plan: plan, name: r.Desired.Ref.Name, scope: r.Desired.Scope, items: map[bundle.ObjectID]Item{},
 		adopted: map[bundle.ObjectID]bool{}, pruned: map[bundle.ObjectID]bool{}}
 	for _, it := range plan.Keep {
 		run.items[it.ObjectID] = it
@@ -180,9 +189,11 @@ func (e *Executor) Apply(ctx context.Context, r Request) (Result, error) {
 // run is one apply while it lasts.
 type run struct {
 	*Executor
+	cluster Cluster // as the bundle's account
 	request Request
 	plan    Plan
 	name    bundle.Name
+	scope   Scope
 
 	mu       sync.Mutex
 	items    map[bundle.ObjectID]Item // what is known to be owned
@@ -204,7 +215,7 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	if r.request.Persist != nil {
-		if err := r.request.Persist(union(r.request.Inventory, r.name, r.plan, r.adopted)); err != nil {
+		if err := r.request.Persist(union(r.request.Inventory, r.name, r.scope.Account, r.plan, r.adopted)); err != nil {
 			return &Failure{At: AtPersist, Cause: fmt.Errorf("record the intent: %w", err)}
 		}
 	}
@@ -319,11 +330,12 @@ func (r *run) result() Result {
 	base := r.request.Inventory
 	base.Bundle = r.name
 	if r.persisted && !r.undone {
-		base = union(r.request.Inventory, r.name, r.plan, r.adopted)
+		base = union(r.request.Inventory, r.name, r.scope.Account, r.plan, r.adopted)
 	}
 	out := Result{Outcomes: r.outcomes, Kept: len(r.plan.Keep), Changed: r.persisted}
-	out.Inventory.Bundle = r.name
+	out.Inventory.Bundle, out.Inventory.Account = r.name, base.Account
 	if r.finished {
+		out.Inventory.Account = r.scope.Account
 		for i := range r.request.Desired.Objects {
 			out.Inventory.Items = append(out.Inventory.Items, r.items[r.request.Desired.Objects[i].ObjectID])
 		}

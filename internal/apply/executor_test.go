@@ -91,7 +91,7 @@ func failure(t *testing.T, err error, at apply.FailedAt) *apply.Failure {
 }
 
 func TestP01_OnlyVerifiedIsApplied(t *testing.T) {
-	if _, err := apply.Prepare(verify.Verified{}, render.Inputs{}); err == nil {
+	if _, err := apply.Prepare(verify.Verified{}, render.Inputs{}, apply.Anything()); err == nil {
 		t.Error("the zero Verified was prepared")
 	}
 	s := newSite(t)
@@ -115,7 +115,7 @@ func TestApplyChangeAndPrune(t *testing.T) {
 	if len(s.inventory.Items) != 2 || !result.Changed {
 		t.Errorf("result %+v", result)
 	}
-	if _, err := s.executor.Remove(t.Context(), s.inventory, nil); err != nil {
+	if _, err := s.executor.Remove(t.Context(), s.inventory, apply.Anything(), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.has()
@@ -231,7 +231,7 @@ func TestLostRecordIsFoundByTheLabel(t *testing.T) {
 	edit(t, s.cluster, "shop", "a", "kubectl-edit", "by hand")
 	s.inventory = apply.Inventory{}
 	s.must(desire(t, "shop", []bundle.Object{namespaceObject("shop"), configMap("shop", "a", "1")}))
-	if _, err := s.executor.Remove(t.Context(), s.inventory, nil); err != nil {
+	if _, err := s.executor.Remove(t.Context(), s.inventory, apply.Anything(), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.has()
@@ -291,7 +291,7 @@ func TestForeignObjectsAreNotDeleted(t *testing.T) {
 	if err := s.cluster.Create(configMap("shop", "b", "theirs"), "kubectl"); err != nil {
 		t.Fatal(err)
 	}
-	result, err := s.executor.Remove(t.Context(), s.inventory, nil)
+	result, err := s.executor.Remove(t.Context(), s.inventory, apply.Anything(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestAdoptedNamespaceStays(t *testing.T) {
 		return errors.New("power cut")
 	}})
 	s.must(d)
-	if _, err := s.executor.Remove(t.Context(), s.inventory, nil); err != nil {
+	if _, err := s.executor.Remove(t.Context(), s.inventory, apply.Anything(), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.has("Namespace/shop")

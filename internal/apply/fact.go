@@ -22,8 +22,19 @@ type Fact struct {
 
 // Facts are what the watches know now. An object of a known kind without a fact does not exist (or lost its label).
 type Facts struct {
-	Known   map[Kind]bool
+	Known   map[Place]bool
 	Objects map[bundle.ObjectID]Fact
+}
+
+// Place is where a watch looks: a kind in one namespace, or in all of them and outside of any where Namespace is empty.
+type Place struct {
+	Kind
+	Namespace string
+}
+
+// know says that a watch looks at an object's place.
+func (f Facts) know(ref Ref) bool {
+	return f.Known[Place{Kind: ref.Type()}] || f.Known[Place{ref.Type(), ref.Namespace}]
 }
 
 func factOf(s Seen) Fact {

@@ -78,7 +78,7 @@ func TestRealF21_OverloadIsRetriedAndWebhookDenialIsNot(t *testing.T) {
 	if patches.Load() != 11 || !f.Permanent() || !strings.Contains(err.Error(), `admission webhook "guard.example.com" denied the request: no`) {
 		t.Errorf("%d patches, %v", patches.Load()-10, err)
 	}
-	if _, err := executor.Remove(t.Context(), result.Inventory, nil); err != nil {
+	if _, err := executor.Remove(t.Context(), result.Inventory, apply.Anything(), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -40,7 +40,9 @@ type Item struct {
 // Inventory is what a bundle owns at the site, in apply order. The zero value owns nothing.
 type Inventory struct {
 	Bundle bundle.Name
-	Items  []Item
+	// Account is who applied it last, and so who may take it away; empty: the agent itself.
+	Account bundle.Account
+	Items   []Item
 }
 
 // index finds items by identity.
@@ -63,10 +65,11 @@ func (inv Inventory) Get(id bundle.ObjectID) (Item, bool) {
 }
 
 type record struct {
-	Bundle bundle.Name  `json:"bundle"`
-	Part   int          `json:"part"`
-	Of     int          `json:"of"`
-	Items  []recordItem `json:"items"`
+	Bundle  bundle.Name    `json:"bundle"`
+	Account bundle.Account `json:"account,omitempty"`
+	Part    int            `json:"part"`
+	Of      int            `json:"of"`
+	Items   []recordItem   `json:"items"`
 }
 
 type recordItem struct {
@@ -107,7 +110,7 @@ func (inv Inventory) Encode() ([][]byte, error) {
 		if items == nil {
 			items = []recordItem{}
 		}
-		b, err := json.Marshal(record{inv.Bundle, i + 1, len(parts), items})
+		b, err := json.Marshal(record{inv.Bundle, inv.Account, i + 1, len(parts), items})
 		if err != nil {
 			return nil, fmt.Errorf("inventory of %s: encode: %w", inv.Bundle, err)
 		}
@@ -143,10 +146,15 @@ func DecodeInventory(records [][]byte) (Inventory, error) {
 		if _, err := bundle.ParseName(string(r.Bundle)); err != nil {
 			return Inventory{}, fmt.Errorf("inventory: record %d: %w", i+1, err)
 		}
-		if i > 0 && r.Bundle != inv.Bundle {
-			return Inventory{}, fmt.Errorf("inventory: record %d belongs to %s, the first to %s", i+1, r.Bundle, inv.Bundle)
+		if r.Account != "" {
+			if _, err := bundle.ParseAccount(string(r.Account)); err != nil {
+				return Inventory{}, fmt.Errorf("inventory: record %d: %w", i+1, err)
+			}
 		}
-		inv.Bundle = r.Bundle
+		if i > 0 && (r.Bundle != inv.Bundle || r.Account != inv.Account) {
+			return Inventory{}, fmt.Errorf("inventory: record %d belongs to %s as %q, the first to %s as %q", i+1, r.Bundle, r.Account, inv.Bundle, inv.Account)
+		}
+		inv.Bundle, inv.Account = r.Bundle, r.Account
 		for _, it := range r.Items {
 			id := bundle.ObjectID{Group: it.Group, Kind: it.Kind, Namespace: it.Namespace, Name: it.Name}
 			if it.Kind == "" || it.Name == "" || it.Version == "" {

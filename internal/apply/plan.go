@@ -80,7 +80,7 @@ func Decide(desired Desired, inventory Inventory, facts Facts) Plan {
 		switch {
 		case was.Hash != o.Hash || was.UID == "":
 			p.Apply = append(p.Apply, Planned{Change, o, was})
-		case !undrifted(o, was, facts):
+		case inventory.Account != desired.Scope.Account || !undrifted(o, was, facts): // another account has to show that it may
 			p.Apply = append(p.Apply, Planned{Repair, o, was})
 		default:
 			was.Stage = o.Stage
@@ -103,7 +103,7 @@ func Decide(desired Desired, inventory Inventory, facts Facts) Plan {
 }
 
 func undrifted(o *Object, item Item, facts Facts) bool {
-	if !facts.Known[item.Type()] {
+	if !facts.know(item.Ref) {
 		return false
 	}
 	fact, ok := facts.Objects[item.ObjectID]
@@ -122,12 +122,12 @@ func pruneAll(inventory Inventory) []Item {
 // what is about to be applied is unknown, so its hash is cleared: whatever is desired after a crash, the object is applied again.
 //
 // adopted are the objects that were there before the bundle came.
-func union(inventory Inventory, name bundle.Name, p Plan, adopted map[bundle.ObjectID]bool) Inventory {
+func union(inventory Inventory, name bundle.Name, account bundle.Account, p Plan, adopted map[bundle.ObjectID]bool) Inventory {
 	begun := make(map[bundle.ObjectID]Planned, len(p.Apply))
 	for _, a := range p.Apply {
 		begun[a.Object.ObjectID] = a
 	}
-	out := Inventory{Bundle: name, Items: make([]Item, 0, len(inventory.Items)+len(p.Apply))}
+	out := Inventory{Bundle: name, Account: account, Items: make([]Item, 0, len(inventory.Items)+len(p.Apply))}
 	for _, it := range inventory.Items {
 		if a, ok := begun[it.ObjectID]; ok {
 			it.Hash, it.Version, it.Stage = "", a.Object.Version, a.Object.Stage

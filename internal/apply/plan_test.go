@@ -40,7 +40,7 @@ func TestSuspect(t *testing.T) {
 func TestPlanAccountsForEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.IntRange(0, 30), 0, 20, rapid.ID).Draw(t, "names")
-		facts := Facts{Known: map[Kind]bool{{Version: "v1", Kind: "ConfigMap"}: rapid.Bool().Draw(t, "synced")}, Objects: map[bundle.ObjectID]Fact{}}
+		facts := Facts{Known: map[Place]bool{{Kind: Kind{Version: "v1", Kind: "ConfigMap"}}: rapid.Bool().Draw(t, "synced")}, Objects: map[bundle.ObjectID]Fact{}}
 		var desired Desired
 		desired.Policy.Prune = rapid.Bool().Draw(t, "prune")
 		var inventory Inventory
@@ -65,7 +65,7 @@ func TestPlanAccountsForEverything(t *testing.T) {
 		for _, k := range p.Keep {
 			got = append(got, k.ObjectID)
 			fact := facts.Objects[k.ObjectID]
-			if !facts.Known[k.Type()] || fact.ResourceVersion != "5" {
+			if !facts.know(k.Ref) || fact.ResourceVersion != "5" {
 				t.Fatalf("kept %+v with %+v", k, fact)
 			}
 		}
@@ -89,7 +89,7 @@ func TestPlanAccountsForEverything(t *testing.T) {
 			t.Fatal("stages are out of order")
 		}
 		// What is recorded before the first change covers everything, and no hash of what is about to change survives.
-		u := union(inventory, "shop", p, nil)
+		u := union(inventory, "shop", "", p, nil)
 		for _, a := range p.Apply {
 			if it, ok := u.Get(a.Object.ObjectID); !ok || it.Hash != "" {
 				t.Fatalf("the intent records %+v for %s", it, a.Object.ObjectID)
@@ -142,7 +142,7 @@ func TestJobThatLeavesByItselfIsNotMissed(t *testing.T) {
 		if got := o.suspect(left, Fact{}, false); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
-		facts := Facts{Known: map[Kind]bool{o.Type(): true}}
+		facts := Facts{Known: map[Place]bool{{Kind: o.Type()}: true}}
 		if p := Decide(d, Inventory{Items: []Item{left}}, facts); (len(p.Keep) == 1) != (c.want == Unsuspicious) {
 			t.Errorf("%s: plan %+v", name, p)
 		}

@@ -8,9 +8,9 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
-// Prepare renders a verified bundle for a site and makes it ready to be applied: labelled, hashed, staged. It is the only way from content to
-// a cluster (P1).
-func Prepare(v verify.Verified, in render.Inputs) (Desired, error) {
+// Prepare renders a verified bundle for a site, holds every object of it against its scope and makes it ready to be applied: labelled, hashed,
+// staged. It is the only way from content to a cluster (P1). Objects outside the scope are a *Failure at AtScope that names all of them (T15).
+func Prepare(v verify.Verified, in render.Inputs, scope Scope) (Desired, error) {
 	if !v.Valid() {
 		return Desired{}, errors.New("apply: a bundle that is not verified is refused")
 	}
@@ -19,5 +19,13 @@ func Prepare(v verify.Verified, in render.Inputs) (Desired, error) {
 	if err != nil {
 		return Desired{}, fmt.Errorf("apply: %w", err)
 	}
-	return desire(manifest.Ref(), v.Digest(), rendered.Digest, manifest.Policy, rendered.Objects)
+	d, err := desire(manifest.Ref(), v.Digest(), rendered.Digest, manifest.Policy, rendered.Objects)
+	if err != nil {
+		return Desired{}, err
+	}
+	if outside := scope.check(d.Objects); len(outside) > 0 {
+		return Desired{}, &Failure{At: AtScope, Refusals: outside}
+	}
+	d.Scope = scope
+	return d, nil
 }

@@ -11,9 +11,11 @@ import (
 
 // Remove deletes everything a bundle owns, last stage first, and waits until it is gone. What may not be deleted – a namespace or
 // definition that holds other objects, an object that another bundle has taken over – stays, is forgotten and is named in the outcomes.
-// persist, where it is not nil, is called before the first deletion with the inventory as it is.
-func (e *Executor) Remove(ctx context.Context, inventory Inventory, persist func(Inventory) error) (Result, error) {
-	r := &run{Executor: e, request: Request{Inventory: inventory}, name: inventory.Bundle, items: map[bundle.ObjectID]Item{}, pruned: map[bundle.ObjectID]bool{}}
+// It acts as the scope's account, which for most is the inventory's, and deletes nothing in protected namespaces; what else the scope allows
+// is not asked: what a bundle was once allowed to make it may take away. persist, where it is not nil, is called before the first deletion
+// with the inventory as it is.
+func (e *Executor) Remove(ctx context.Context, inventory Inventory, scope Scope, persist func(Inventory) error) (Result, error) {
+	r := &run{Executor: e, cluster: e.as(scope.Account), scope: scope, request: Request{Inventory: inventory}, name: inventory.Bundle, items: map[bundle.ObjectID]Item{}, pruned: map[bundle.ObjectID]bool{}}
 	if len(inventory.Items) == 0 {
 		return r.result(), nil
 	}
@@ -66,6 +68,10 @@ func (r *run) prune(ctx context.Context, items []Item) error {
 func (r *run) pruneOne(ctx context.Context, item Item) (uid string, err error) {
 	if protected(item.ObjectID) {
 		r.drop(item, "kept: this namespace is never deleted")
+		return "", nil
+	}
+	if r.scope.protects(item.ObjectID) {
+		r.drop(item, fmt.Sprintf("kept: namespace %s is protected at this site", home(item.ObjectID)))
 		return "", nil
 	}
 	if item.Adopted && isContainer(item.ObjectID) {

@@ -53,7 +53,7 @@ func desirePolicy(t testing.TB, name string, objects []bundle.Object, policy bun
 	v := verifytest.Verified(t, objects, func(m *bundle.Manifest) {
 		m.Name, m.Policy = bundle.Name(name), policy
 	})
-	d, err := apply.Prepare(v, render.Inputs{})
+	d, err := apply.Prepare(v, render.Inputs{}, apply.Anything())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type subject struct {
 	pace       pacing
 }
 
-func (s *subject) suspicion(k *kindWatch) Suspicion {
+func (s *subject) suspicion(k *watch) Suspicion {
 	fact, ok := k.seen[s.object.ObjectID]
 	if !ok && !k.synced {
 		return Unsuspicious
@@ -137,17 +137,17 @@ func (w *Watcher) lookInto(ctx context.Context, key subjectKey) {
 	s := t.subjects[key.object]
 	s.queued, s.busy, s.again = false, true, false
 	what, pause := w.next(t, s)
-	item, drift := s.item, s.drift
+	item, drift, desired := s.item, s.drift, &t.desired
 	w.mu.Unlock()
 
 	var event Event
 	switch what {
 	case compare:
-		event, pause = w.compare(ctx, key, s)
+		event, pause = w.compare(ctx, key, s, desired)
 	case correct:
-		event, pause = w.correct(ctx, key, s, item, *drift)
+		event, pause = w.correct(ctx, key, s, desired, item, *drift)
 	case look:
-		pause = w.look(ctx, key, s)
+		pause = w.look(ctx, s, desired)
 	}
 
 	w.mu.Lock()
@@ -174,7 +174,7 @@ func (w *Watcher) next(t *tracked, s *subject) (task, time.Duration) {
 	if t.held {
 		return nothing, 0
 	}
-	k := w.kinds[s.object.Type()]
+	k := w.watches[t.lookout(s.object)]
 	if k == nil {
 		return nothing, 0
 	}
@@ -216,9 +216,9 @@ func (w *Watcher) orLook(s *subject, now time.Time, wait time.Duration) (task, t
 }
 
 // compare finds out whether a suspicious object really differs.
-func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject) (Event, time.Duration) {
+func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject, desired *Desired) (Event, time.Duration) {
 	now := w.executor.options.Now()
-	diff, err := w.executor.diff(ctx, key.bundle, s.object)
+	diff, err := w.executor.diff(ctx, desired, s.object)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -248,7 +248,7 @@ func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject) (Even
 			s.notBefore = now.Add(growing(s.idle-idleFree, idleFirst, idleLongest))
 		}
 		s.correctWanted = false
-		if k := w.kinds[s.object.Type()]; k != nil {
+		if k := w.watches[lookoutOf(desired, s.object)]; k != nil {
 			k.seed(s.item)
 		}
 		if s.drift == nil {
@@ -271,7 +271,7 @@ func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject) (Even
 }
 
 // correct puts an object back.
-func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, item Item, drift Drift) (Event, time.Duration) {
+func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, desired *Desired, item Item, drift Drift) (Event, time.Duration) {
 	now := w.executor.options.Now()
 	w.mu.Lock()
 	if pause := s.fight.Pause(now); pause > 0 {
@@ -281,7 +281,7 @@ func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, item 
 		return Corrected{Bundle: key.bundle, Drift: drift, Err: err}, pause
 	}
 	w.mu.Unlock()
-	left, err := w.executor.Correct(ctx, key.bundle, s.object, item)
+	left, err := w.executor.Correct(ctx, desired, s.object, item)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now = w.executor.options.Now()
@@ -302,7 +302,7 @@ func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, item 
 	if !s.lookWanted {
 		s.verdict = Verdict{}
 	}
-	if k := w.kinds[s.object.Type()]; k != nil {
+	if k := w.watches[lookoutOf(desired, s.object)]; k != nil {
 		delete(k.buried, key.object)
 		k.seed(left)
 	}
@@ -313,11 +313,11 @@ func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, item 
 }
 
 // look fetches an object's status and keeps the verdict.
-func (w *Watcher) look(ctx context.Context, key subjectKey, s *subject) time.Duration {
+func (w *Watcher) look(ctx context.Context, s *subject, desired *Desired) time.Duration {
 	w.mu.Lock()
 	s.lookWanted = false
 	w.mu.Unlock()
-	seen, err := w.executor.cluster.Look(ctx, s.object.Ref, ViewStatus)
+	seen, err := w.executor.as(desired.Scope.Account).Look(ctx, s.object.Ref, ViewStatus)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.executor.options.Now()
@@ -355,6 +355,9 @@ func (w *Watcher) tellHealth(name bundle.Name, t *tracked) {
 	for _, id := range t.order {
 		s := t.subjects[id]
 		verdict := s.verdict
+		if k := w.watches[t.lookout(s.object)]; k != nil && k.denied != "" {
+			verdict = Verdict{StatusUnknown, "cannot be watched: " + k.denied}
+		}
 		if verdict.Status == "" {
 			switch {
 			case !passive(id):
@@ -421,36 +424,37 @@ func (w *Watcher) probing(ctx context.Context, prober Prober) {
 func (w *Watcher) quiet() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.kinds) > 0 {
+	if len(w.watches) > 0 {
 		return time.Hour
 	}
 	return time.Minute
 }
 
 // diff compares one object with what is desired.
-func (e *Executor) diff(ctx context.Context, name bundle.Name, o *Object) (Difference, error) {
+func (e *Executor) diff(ctx context.Context, of *Desired, o *Object) (Difference, error) {
 	body, err := o.Body()
 	if err != nil {
 		return Difference{}, err
 	}
-	return e.cluster.Diff(ctx, Patch{Ref: o.Ref, Body: body, Manager: Owner(name), Force: true, Ignore: o.Ignore})
+	return e.as(of.Scope.Account).Diff(ctx, Patch{Ref: o.Ref, Body: body, Manager: Owner(of.Ref.Name), Force: true, Ignore: o.Ignore})
 }
 
 // Correct puts one object back as it was applied, taking back fields that others took. It does not retry.
-func (e *Executor) Correct(ctx context.Context, name bundle.Name, o *Object, was Item) (Item, error) {
+func (e *Executor) Correct(ctx context.Context, of *Desired, o *Object, was Item) (Item, error) {
 	body, err := o.Body()
 	if err != nil {
 		return was, err
 	}
-	patch := Patch{Ref: o.Ref, Body: body, Manager: Owner(name), Force: true, Ignore: o.Ignore}
-	seen, err := e.cluster.Apply(ctx, patch)
+	patch := Patch{Ref: o.Ref, Body: body, Manager: Owner(of.Ref.Name), Force: true, Ignore: o.Ignore}
+	cluster := e.as(of.Scope.Account)
+	seen, err := cluster.Apply(ctx, patch)
 	if err != nil && ClassOf(err) == Immutable && o.Replace {
-		r := &run{Executor: e, name: name}
-		if live, lookErr := e.cluster.Look(ctx, o.Ref, ViewMetadata); lookErr == nil {
+		r := &run{Executor: e, cluster: cluster, name: of.Ref.Name}
+		if live, lookErr := cluster.Look(ctx, o.Ref, ViewMetadata); lookErr == nil {
 			err = errors.Join(r.remove(ctx, o.Ref, live.UID))
 		}
 		if err == nil {
-			seen, err = e.cluster.Apply(ctx, patch)
+			seen, err = cluster.Apply(ctx, patch)
 		}
 	}
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
-// Watcher keeps an eye on what was applied: one metadata watch for each API type, small facts instead of objects, a request only when a fact
+// Watcher keeps an eye on what was applied: one metadata watch for each lookout, small facts instead of objects, a request only when a fact
 // looks wrong or a status may have changed. It reports drift and health and corrects drift when told to. All methods may be called
 // concurrently.
 type Watcher struct {
@@ -18,7 +18,7 @@ type Watcher struct {
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before
 	bundles map[bundle.Name]*tracked
-	kinds   map[Kind]*kindWatch
+	watches map[lookout]*watch
 	queue   []subjectKey
 	events  []Event
 
@@ -39,11 +39,29 @@ type tracked struct {
 	last     []ObjectHealth
 }
 
-// kindWatch is one API type's watch and what it knows.
-type kindWatch struct {
+// lookout is where a watch stands and what it sees. The agent itself watches a kind everywhere at once. An account mostly may not: as it, a
+// kind is watched in each namespace that a bundle has objects in, so that nobody needs leave to read more than that.
+type lookout struct {
+	account bundle.Account
+	place   Place
+}
+
+func lookoutOf(d *Desired, o *Object) lookout {
+	at := lookout{d.Scope.Account, Place{Kind: o.Type()}}
+	if at.account != "" {
+		at.place.Namespace = o.Namespace
+	}
+	return at
+}
+
+func (t *tracked) lookout(o *Object) lookout { return lookoutOf(&t.desired, o) }
+
+// watch is one lookout's watch and what it knows.
+type watch struct {
 	cancel context.CancelFunc
 	synced bool
 	broken bool
+	denied string // why the server does not allow it; it is asked again
 	seen   map[bundle.ObjectID]Fact
 	// buried are deletions, by resource version, that may be newer than what a Track brings.
 	buried map[bundle.ObjectID]string
@@ -59,7 +77,7 @@ const watchWorkers = 4
 
 // NewWatcher makes a Watcher. notify gets every Event, one at a time and in order, while Run runs; it may call the Watcher back.
 func NewWatcher(executor *Executor, notify func(Event)) *Watcher {
-	return &Watcher{executor: executor, notify: notify, bundles: map[bundle.Name]*tracked{}, kinds: map[Kind]*kindWatch{},
+	return &Watcher{executor: executor, notify: notify, bundles: map[bundle.Name]*tracked{}, watches: map[lookout]*watch{},
 		wake: make(chan struct{}, 1), tell: make(chan struct{}, 1), probe: make(chan struct{}, 1), alive: make(chan struct{}, 1)}
 }
 
@@ -132,7 +150,7 @@ func (w *Watcher) Release(name bundle.Name) {
 	t.held = false
 	for _, id := range t.order {
 		s := t.subjects[id]
-		if k := w.kinds[s.object.Type()]; s.lookWanted || s.drift != nil || s.correctWanted || k.synced && s.suspicion(k) != Unsuspicious {
+		if k := w.watches[t.lookout(s.object)]; s.lookWanted || s.drift != nil || s.correctWanted || k.synced && s.suspicion(k) != Unsuspicious {
 			w.enqueue(subjectKey{name, id})
 		}
 	}
@@ -156,7 +174,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 		}
 		if before != nil && before.subjects[o.ObjectID] != nil {
 			old := before.subjects[o.ObjectID]
-			s.fight = old.fight // drift is told anew: whoever was told may have forgotten it, or want something else done about it now
+			s.fight = old.fight     // drift is told anew: whoever was told may have forgotten it, or want something else done about it now
 			if s.item == old.item { // what was applied anew has yet to become healthy
 				s.verdict = old.verdict
 			}
@@ -174,7 +192,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 	w.startWatches()
 	for _, id := range t.order {
 		s := t.subjects[id]
-		k := w.kinds[s.object.Type()]
+		k := w.watches[t.lookout(s.object)]
 		k.seed(s.item)
 		if s.lookWanted || s.drift != nil || k.synced && s.suspicion(k) != Unsuspicious {
 			w.enqueue(subjectKey{desired.Ref.Name, id})
@@ -203,14 +221,14 @@ func (w *Watcher) Correct(name bundle.Name, object bundle.ObjectID) {
 	w.enqueue(subjectKey{name, object})
 }
 
-// Facts are what the watches know now, for planning.
-func (w *Watcher) Facts() Facts {
+// Facts are what the watches know now as an account sees it, for planning.
+func (w *Watcher) Facts(account bundle.Account) Facts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := Facts{Known: map[Kind]bool{}, Objects: map[bundle.ObjectID]Fact{}}
-	for kind, k := range w.kinds {
-		if k.synced && !k.broken {
-			f.Known[kind] = true
+	f := Facts{Known: map[Place]bool{}, Objects: map[bundle.ObjectID]Fact{}}
+	for at, k := range w.watches {
+		if at.account == account && k.synced && !k.broken {
+			f.Known[at.place] = true
 			maps.Copy(f.Objects, k.seen)
 		}
 	}
@@ -225,7 +243,7 @@ func (w *Watcher) Inventory(name bundle.Name) (Inventory, bool) {
 	if t == nil {
 		return Inventory{}, false
 	}
-	inv := Inventory{Bundle: name}
+	inv := Inventory{Bundle: name, Account: t.desired.Scope.Account}
 	for _, id := range t.order {
 		inv.Items = append(inv.Items, t.subjects[id].item)
 	}
@@ -235,67 +253,59 @@ func (w *Watcher) Inventory(name bundle.Name) (Inventory, bool) {
 
 // startWatches starts the watches that are needed and ends those that are not. w.mu is held.
 func (w *Watcher) startWatches() {
-	if w.ctx == nil {
-		for _, t := range w.bundles {
-			for _, id := range t.order {
-				w.kind(t.subjects[id].object.Type())
-			}
-		}
-		return
-	}
-	needed := map[Kind]bool{}
+	needed := map[lookout]bool{}
 	for _, t := range w.bundles {
 		for _, id := range t.order {
-			needed[t.subjects[id].object.Type()] = true
+			needed[t.lookout(t.subjects[id].object)] = true
 		}
 	}
-	for kind := range needed {
-		if k := w.kind(kind); k.cancel == nil {
-			w.startWatch(kind, k)
+	for at := range needed {
+		if k := w.watch(at); k.cancel == nil && w.ctx != nil {
+			w.startWatch(at, k)
 		}
 	}
-	for kind, k := range w.kinds {
-		if !needed[kind] {
+	for at, k := range w.watches {
+		if !needed[at] {
 			if k.cancel != nil {
 				k.cancel()
 			}
-			delete(w.kinds, kind)
+			delete(w.watches, at)
 		}
 	}
 }
 
-func (w *Watcher) kind(kind Kind) *kindWatch {
-	k := w.kinds[kind]
+func (w *Watcher) watch(at lookout) *watch {
+	k := w.watches[at]
 	if k == nil {
-		k = &kindWatch{seen: map[bundle.ObjectID]Fact{}, buried: map[bundle.ObjectID]string{}}
-		w.kinds[kind] = k
+		k = &watch{seen: map[bundle.ObjectID]Fact{}, buried: map[bundle.ObjectID]string{}}
+		w.watches[at] = k
 	}
 	return k
 }
 
-func (w *Watcher) startWatch(kind Kind, k *kindWatch) {
+func (w *Watcher) startWatch(at lookout, k *watch) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	k.cancel = cancel
-	go w.executor.cluster.Watch(ctx, kind, func(s Sighting) {
+	go w.executor.as(at.account).Watch(ctx, at.place, func(s Sighting) {
 		if ctx.Err() == nil {
-			w.sighted(kind, k, s)
+			w.sighted(at, k, s)
 		}
 	})
 }
 
 // restart begins the watches of a kind anew at once, because its definition has come back.
 func (w *Watcher) restart(defines Kind) {
-	for kind, k := range w.kinds {
-		if kind.Group == defines.Group && kind.Kind == defines.Kind && k.cancel != nil {
+	for at, k := range w.watches {
+		if at.place.Group == defines.Group && at.place.Kind.Kind == defines.Kind && k.cancel != nil {
 			k.cancel()
 			k.synced = false
-			w.startWatch(kind, k)
+			w.startWatch(at, k)
 		}
 	}
 }
 
 // seed notes how an object was left by us, unless something newer is known of it.
-func (k *kindWatch) seed(item Item) {
+func (k *watch) seed(item Item) {
 	if item.UID == "" {
 		return
 	}
@@ -314,10 +324,10 @@ func (k *kindWatch) seed(item Item) {
 }
 
 // sighted takes a word from a watch.
-func (w *Watcher) sighted(kind Kind, k *kindWatch, s Sighting) {
+func (w *Watcher) sighted(at lookout, k *watch, s Sighting) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.kinds[kind] != k {
+	if w.watches[at] != k {
 		return
 	}
 	switch s.Kind {
@@ -330,32 +340,49 @@ func (w *Watcher) sighted(kind Kind, k *kindWatch, s Sighting) {
 			now[o.ObjectID] = factOf(o)
 		}
 		k.seen = now
-		w.everyOf(kind, func(key subjectKey, s *subject) {
+		w.everyAt(at, func(key subjectKey, s *subject) {
 			if s.suspicion(k) != Unsuspicious || s.drift != nil || s.lookWanted {
 				w.enqueue(key)
 			}
 		})
+		w.deny(at, k, "")
 	case SightPresent:
 		k.broken = false
 		delete(k.buried, s.Object.ObjectID)
 		k.seen[s.Object.ObjectID] = factOf(s.Object)
-		w.touched(kind, k, s.Object)
+		w.touched(at, k, s.Object)
 	case SightGone:
 		k.broken = false
 		delete(k.seen, s.Object.ObjectID)
 		k.buried[s.Object.ObjectID] = s.Object.ResourceVersion
-		w.touched(kind, k, s.Object)
+		w.touched(at, k, s.Object)
 	case SightBroken:
 		k.broken = true
 		poke(w.probe)
+		if s.Err != nil && ClassOf(s.Err) == Permanent {
+			w.deny(at, k, s.Err.Error())
+		}
+	}
+}
+
+// deny notes whether the server allows a watch. What cannot be watched is not known to be well, and that is told. w.mu is held.
+func (w *Watcher) deny(at lookout, k *watch, why string) {
+	if k.denied == why {
+		return
+	}
+	k.denied = why
+	concerned := map[bundle.Name]bool{}
+	w.everyAt(at, func(key subjectKey, _ *subject) { concerned[key.bundle] = true })
+	for name := range concerned {
+		w.tellHealth(name, w.bundles[name])
 	}
 }
 
 // touched enqueues the subjects of an object that changed.
-func (w *Watcher) touched(kind Kind, k *kindWatch, seen Seen) {
+func (w *Watcher) touched(at lookout, k *watch, seen Seen) {
 	for name, t := range w.bundles {
 		s := t.subjects[seen.ObjectID]
-		if s == nil || s.object.Type() != kind {
+		if s == nil || t.lookout(s.object) != at {
 			continue
 		}
 		if !passive(seen.ObjectID) {
@@ -367,10 +394,10 @@ func (w *Watcher) touched(kind Kind, k *kindWatch, seen Seen) {
 	}
 }
 
-func (w *Watcher) everyOf(kind Kind, do func(subjectKey, *subject)) {
+func (w *Watcher) everyAt(at lookout, do func(subjectKey, *subject)) {
 	for name, t := range w.bundles {
 		for _, id := range t.order {
-			if s := t.subjects[id]; s.object.Type() == kind {
+			if s := t.subjects[id]; t.lookout(s.object) == at {
 				do(subjectKey{name, id}, s)
 			}
 		}

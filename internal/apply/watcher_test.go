@@ -109,7 +109,7 @@ func (s *site) track(d apply.Desired) func(*apply.Watcher) {
 func (l *lookout) synced(t *testing.T, kinds int) {
 	t.Helper()
 	clustertest.Eventually(t, func() error {
-		if f := l.Facts(); len(f.Known) != kinds {
+		if f := l.Facts(""); len(f.Known) != kinds {
 			return fmt.Errorf("%d kinds are known, want %d", len(f.Known), kinds)
 		}
 		return nil
@@ -193,14 +193,14 @@ func TestSteadyStateCostsNothing(t *testing.T) {
 	l.synced(t, 1)
 	l.healthy(t)
 	before := s.cluster.Requests()
-	result, err := s.executor.Apply(t.Context(), apply.Request{Desired: d, Inventory: s.inventory, Facts: l.Facts()})
+	result, err := s.executor.Apply(t.Context(), apply.Request{Desired: d, Inventory: s.inventory, Facts: l.Facts("")})
 	if err != nil || result.Kept != 100 || result.Changed {
 		t.Errorf("%+v, %v", result.Outcomes, err)
 	}
 	objects[50] = configMap("default", "c050", "2")
 	next := desire(t, "shop", objects)
 	l.Hold("shop")
-	if result, err = s.executor.Apply(t.Context(), apply.Request{Desired: next, Inventory: s.inventory, Facts: l.Facts()}); err != nil {
+	if result, err = s.executor.Apply(t.Context(), apply.Request{Desired: next, Inventory: s.inventory, Facts: l.Facts("")}); err != nil {
 		t.Fatal(err)
 	}
 	l.Track(next, result.Inventory)

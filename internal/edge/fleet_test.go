@@ -318,7 +318,7 @@ func (s *site) start() *site {
 	s.mu.Unlock()
 	agent := New(Options{
 		Site: &fleetsync.SiteFile{Site: shop1}, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
-		Workloads: NewWorkloads(s.cluster, store, log), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
+		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
 		Keys: Keys{Site: s.desk.site, Hub: s.desk.key.Public().(ed25519.PublicKey)}, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})
 	ctx, stop := context.WithCancel(context.Background())

@@ -25,6 +25,7 @@ type Config struct {
 	Node         string // the node this agent is on; empty: the only one
 	Dir          string // store and anchor; made where it is missing
 	Cluster      *rest.Config
+	Policy       Policy
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
 	Log          *zap.Logger
@@ -81,7 +82,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 	defer disconnect()
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
-		Workloads: NewWorkloads(cluster, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
+		Workloads: NewWorkloads(cluster, c.Policy, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
 		Damage: m.damage, Keys: who.keys, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 	}).Run(ctx)
 }

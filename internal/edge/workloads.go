@@ -23,6 +23,7 @@ const prefixInventory = "inventory/"
 type KubeWorkloads struct {
 	executor *apply.Executor
 	watcher  *apply.Watcher
+	policy   Policy
 	store    fleetsync.Store
 	log      *zap.Logger
 
@@ -31,9 +32,9 @@ type KubeWorkloads struct {
 	specs map[bundle.Digest]string // by what was rendered
 }
 
-// NewWorkloads keeps workloads in a cluster; inventories are kept in store.
-func NewWorkloads(cluster apply.Cluster, store fleetsync.Store, log *zap.Logger) *KubeWorkloads {
-	w := &KubeWorkloads{store: store, log: log, specs: map[bundle.Digest]string{}}
+// NewWorkloads keeps workloads in a cluster within the site's policy; inventories are kept in store.
+func NewWorkloads(cluster apply.Cluster, policy Policy, store fleetsync.Store, log *zap.Logger) *KubeWorkloads {
+	w := &KubeWorkloads{policy: policy, store: store, log: log, specs: map[bundle.Digest]string{}}
 	w.executor = apply.NewExecutor(cluster, apply.Options{})
 	w.watcher = apply.NewWatcher(w.executor, w.told)
 	return w
@@ -110,7 +111,7 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 		return nil
 	}
 	result, err := w.executor.Apply(ctx, apply.Request{
-		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(),
+		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account),
 		Persist: func(union apply.Inventory) error { return w.record(run.Bundle.Name, union) },
 	})
 	count(result, ran)
@@ -129,17 +130,25 @@ func (w *KubeWorkloads) prepare(run fleetsync.Run, load func(bundle.Digest) (ver
 	if err != nil {
 		return apply.Desired{}, apply.Inventory{}, &lost{err}
 	}
-	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values})
+	scope, err := w.policy.scope(run.Bundle.Scope)
 	if err != nil {
+		return apply.Desired{}, apply.Inventory{}, err
+	}
+	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values}, scope)
+	var beyond *apply.Failure
+	switch {
+	case errors.As(err, &beyond):
+		return apply.Desired{}, apply.Inventory{}, err
+	case err != nil:
 		return apply.Desired{}, apply.Inventory{}, &unrenderable{err}
 	}
 	inventory, err := w.inventory(run.Bundle.Name)
 	return desired, inventory, err
 }
 
-// asRecorded says that everything desired, and nothing else, was applied as it is desired.
+// asRecorded says that everything desired, and nothing else, was applied as it is desired, by who is to.
 func asRecorded(desired apply.Desired, inventory apply.Inventory) bool {
-	if len(desired.Objects) != len(inventory.Items) {
+	if len(desired.Objects) != len(inventory.Items) || desired.Scope.Account != inventory.Account {
 		return false
 	}
 	hashes := make(map[bundle.ObjectID]string, len(inventory.Items))
@@ -157,7 +166,7 @@ func asRecorded(desired apply.Desired, inventory apply.Inventory) bool {
 // untouched says that a failed apply changed nothing.
 func untouched(err error) bool {
 	var f *apply.Failure
-	return errors.As(err, &f) && (f.At == apply.AtPlan || f.At == apply.AtPreflight || f.At == apply.AtPersist)
+	return errors.As(err, &f) && (f.At == apply.AtScope || f.At == apply.AtPlan || f.At == apply.AtPreflight || f.At == apply.AtPersist)
 }
 
 func count(result apply.Result, ran *fleetsync.Ran) {
@@ -176,7 +185,11 @@ func (w *KubeWorkloads) remove(ctx context.Context, name bundle.Name, ran *fleet
 	if err != nil {
 		return err
 	}
-	result, err := w.executor.Remove(ctx, inventory, nil)
+	scope := apply.Scope{Account: inventory.Account, Protected: w.policy.Protected}
+	if scope.Account == "" { // applied before the site chose an account
+		scope.Account = w.policy.Account
+	}
+	result, err := w.executor.Remove(ctx, inventory, scope, nil)
 	count(result, ran)
 	if err != nil {
 		return errors.Join(err, w.record(name, result.Inventory))
@@ -252,13 +265,19 @@ type unrenderable struct{ error }
 
 func (u *unrenderable) Unwrap() error { return u.error }
 
+// reasonOutside says that a bundle would go beyond its assignment's scope or the site's policy; nothing was asked of the cluster.
+const reasonOutside = "OutsideScope"
+
 // blame says in a Ran why it did not end well.
 func blame(err error, ran *fleetsync.Ran) {
 	ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeFailed, "Failed", err.Error()
 	var cannot *unrenderable
 	var gone *lost
+	var beyond *outside
 	var f *apply.Failure
 	switch {
+	case errors.As(err, &beyond):
+		ran.Outcome, ran.Reason = fleetsync.OutcomeRejected, reasonOutside
 	case errors.As(err, &gone):
 		ran.Lost, ran.Reason = true, "StoredBundleLost"
 	case errors.As(err, &cannot):
@@ -268,7 +287,10 @@ func blame(err error, ran *fleetsync.Ran) {
 			ran.Outcome = fleetsync.OutcomeRejected
 		}
 		ran.Reason = strings.ToUpper(string(f.At[:1])) + string(f.At[1:]) + "Failed"
-		if len(f.Halts) > 0 {
+		switch {
+		case f.At == apply.AtScope:
+			ran.Reason = reasonOutside
+		case len(f.Halts) > 0:
 			ran.Reason = "Halted"
 		}
 		if len(f.Refusals) > 0 {

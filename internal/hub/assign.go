@@ -27,6 +27,9 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	if wanted.Drift != "" && wanted.Drift != bundle.DriftEnforce && wanted.Drift != bundle.DriftReport {
 		return current, false, refuse(http.StatusBadRequest, "BadDriftMode", fmt.Sprintf("drift mode %.40q is not known", wanted.Drift), "", "use enforce or report, or leave it to the bundle")
 	}
+	if err := wanted.Scope.Check(); err != nil {
+		return current, false, refuse(http.StatusBadRequest, "BadScope", fmt.Sprintf("bundle %s: the scope cannot be used", manifest.Ref()), err.Error(), "")
+	}
 	if err := checkValues(manifest, wanted.Values); err != nil {
 		return current, false, err
 	}

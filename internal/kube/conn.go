@@ -7,6 +7,8 @@
 //	K1  Every refusal is an *apply.ServerError with a class, the server's own words and, of a conflict, the other managers.
 //	K2  Nothing is retried here, and no request is made that the caller did not ask for but discovery of unknown kinds.
 //	K3  Watches carry metadata only and are reduced page by page; no object is cached.
+//	K4  Every request of a Conn that As lent – reads, dry runs, writes and watches – says that it is made as that account; only discovery, which
+//	    tells nothing of objects, is the agent's own. Such a Conn has no other way to the server, so nothing can forget to say so.
 package kube
 
 import (
@@ -24,23 +26,33 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
-// Conn is a connection to one API server. It may be used concurrently and needs no closing.
+// Conn is a connection to one API server, as the agent itself or as an account. It may be used concurrently and needs no closing.
 type Conn struct {
-	base     *url.URL
-	http     *http.Client
-	mapper   meta.RESTMapper
-	objects  client.Client
-	metadata metadata.Interface
-	counts   *counter
+	*server
+	http     *http.Client // speaks as who the Conn is for
+	objects  func() (client.Client, error)
+	metadata func() (metadata.Interface, error)
+}
+
+// server is what the agent and the accounts share: connections, what is known of kinds, counts.
+type server struct {
+	config *rest.Config
+	base   *url.URL
+	own    *http.Client // speaks as the agent
+	mapper meta.RESTMapper
+	counts *counter
 
 	mu       sync.Mutex
 	mappings map[apply.Kind]mapping
+	lent     map[bundle.Account]*Conn
 }
 
 var (
@@ -54,29 +66,58 @@ const requestTimeout = 30 * time.Second
 // Connect prepares a connection. It asks the server nothing, so it succeeds while the cluster is away. Requests are not throttled here: the
 // server's priority and fairness does that.
 func Connect(config *rest.Config) (*Conn, error) {
-	c := &Conn{counts: &counter{verbs: map[string]*atomic.Int64{}}, mappings: map[apply.Kind]mapping{}}
+	s := &server{counts: &counter{verbs: map[string]*atomic.Int64{}}, mappings: map[apply.Kind]mapping{}, lent: map[bundle.Account]*Conn{}}
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = -1, 0
 	config.UserAgent = "holdfast-edge"
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &counting{c.counts, next} })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &counting{s.counts, next} })
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: address: %w", err)
 	}
-	c.base = base
-	if c.http, err = rest.HTTPClientFor(config); err != nil {
+	s.config, s.base = config, base
+	if s.own, err = rest.HTTPClientFor(config); err != nil {
 		return nil, fmt.Errorf("cluster: credentials: %w", err)
 	}
-	if c.mapper, err = apiutil.NewDynamicRESTMapper(config, c.http); err != nil {
+	if s.mapper, err = apiutil.NewDynamicRESTMapper(config, s.own); err != nil {
 		return nil, fmt.Errorf("cluster: discovery: %w", err)
 	}
-	if c.objects, err = client.New(config, client.Options{HTTPClient: c.http, Mapper: c.mapper}); err != nil {
+	c := s.conn(s.own)
+	if _, err := c.objects(); err != nil {
 		return nil, fmt.Errorf("cluster: client: %w", err)
 	}
-	if c.metadata, err = metadata.NewForConfigAndClient(metadata.ConfigFor(config), c.http); err != nil {
+	if _, err := c.metadata(); err != nil {
 		return nil, fmt.Errorf("cluster: metadata client: %w", err)
 	}
 	return c, nil
+}
+
+// conn is a Conn over a client. What both libraries need is made when it is first needed.
+func (s *server) conn(through *http.Client) *Conn {
+	return &Conn{
+		server: s, http: through,
+		objects: sync.OnceValues(func() (client.Client, error) {
+			return client.New(s.config, client.Options{HTTPClient: through, Mapper: s.mapper})
+		}),
+		metadata: sync.OnceValues(func() (metadata.Interface, error) {
+			return metadata.NewForConfigAndClient(metadata.ConfigFor(s.config), through)
+		}),
+	}
+}
+
+// As implements apply.Cluster. The connections are shared, so that an account costs a header in each request. That the account is a service
+// account, and so no group can be named with it, is the API server's to add: it gives such a user the groups of service accounts.
+func (c *Conn) As(account bundle.Account) apply.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lent := c.lent[account]
+	if lent == nil {
+		through := *c.own
+		through.Transport = transport.NewImpersonatingRoundTripper(transport.ImpersonationConfig{UserName: account.User()}, c.own.Transport)
+		lent = c.conn(&through)
+		c.lent[account] = lent
+	}
+	return lent
 }
 
 // Version is the API server's version without the leading "v". Its error says in words why the cluster cannot be reached.

@@ -22,7 +22,11 @@ func (c *Conn) Diff(ctx context.Context, patch apply.Patch) (apply.Difference, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	diff, err := jsondiff.Unstructured(ctx, c.objects, &desired, jsondiff.FieldOwner(patch.Manager), jsondiff.IgnorePaths(patch.Ignore))
+	objects, err := c.objects()
+	if err != nil {
+		return apply.Difference{}, fmt.Errorf("%s: client: %w", patch.ObjectID, err)
+	}
+	diff, err := jsondiff.Unstructured(ctx, objects, &desired, jsondiff.FieldOwner(patch.Manager), jsondiff.IgnorePaths(patch.Ignore))
 	if err != nil {
 		err = c.about(patch.Ref, fromClient(err))
 		switch apply.ClassOf(err) {

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -52,6 +55,9 @@ func TestCluster(t *testing.T) {
 		return clustertest.World{
 			Cluster:   conn,
 			Namespace: namespace,
+			Tenant: func(t *testing.T) bundle.Account {
+				return tenant(t, hands, namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"*"}})
+			},
 			SetData: func(t *testing.T, name, key, value, manager string) {
 				patch(t, name, manager, map[string]any{"data": map[string]any{key: value}})
 			},
@@ -60,6 +66,35 @@ func TestCluster(t *testing.T) {
 			},
 		}
 	})
+}
+
+// tenant makes a service account that may do in its namespace what the rules say, and waits until the server knows.
+func tenant(t *testing.T, hands kubernetes.Interface, namespace string, rules ...rbacv1.PolicyRule) bundle.Account {
+	t.Helper()
+	meta := metav1.ObjectMeta{Name: "tenant"}
+	if _, err := hands.CoreV1().ServiceAccounts(namespace).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hands.RbacV1().Roles(namespace).Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "tenant"},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: "tenant"}}}
+	if _, err := hands.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	account := bundle.Account(namespace + "/tenant")
+	clustertest.Eventually(t, func() error {
+		last := rules[len(rules)-1]
+		review, err := hands.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: account.User(), ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: "patch", Group: last.APIGroups[0], Resource: last.Resources[0]}}}, metav1.CreateOptions{})
+		if err == nil && !review.Status.Allowed {
+			err = fmt.Errorf("%s may not do anything yet", account)
+		}
+		return err
+	})
+	return account
 }
 
 func TestVersionAndUnreachable(t *testing.T) {

@@ -17,29 +17,29 @@ type mapping struct {
 }
 
 // resolve finds a kind, asking the server only for what it was never asked. Unknown kinds are asked for again each time.
-func (c *Conn) resolve(_ context.Context, kind apply.Kind) (mapping, error) {
-	c.mu.Lock()
-	m, ok := c.mappings[kind]
-	c.mu.Unlock()
+func (s *server) resolve(_ context.Context, kind apply.Kind) (mapping, error) {
+	s.mu.Lock()
+	m, ok := s.mappings[kind]
+	s.mu.Unlock()
 	if ok {
 		return m, nil
 	}
-	found, err := c.mapper.RESTMapping(schema.GroupKind{Group: kind.Group, Kind: kind.Kind}, kind.Version)
+	found, err := s.mapper.RESTMapping(schema.GroupKind{Group: kind.Group, Kind: kind.Kind}, kind.Version)
 	if err != nil {
 		return mapping{}, fromClient(err)
 	}
 	m = mapping{found.Resource, found.Scope.Name() == meta.RESTScopeNameNamespace}
-	c.mu.Lock()
-	c.mappings[kind] = m
-	c.mu.Unlock()
+	s.mu.Lock()
+	s.mappings[kind] = m
+	s.mu.Unlock()
 	return m, nil
 }
 
 // forget drops a mapping that the server no longer honours.
-func (c *Conn) forget(kind apply.Kind) {
-	c.mu.Lock()
-	delete(c.mappings, kind)
-	c.mu.Unlock()
+func (s *server) forget(kind apply.Kind) {
+	s.mu.Lock()
+	delete(s.mappings, kind)
+	s.mu.Unlock()
 }
 
 // path is the address of an object.

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -24,12 +25,12 @@ const (
 
 var errWatchEnded = errors.New("cluster: the watch ended")
 
-// Watch lists and watches a kind's metadata for ever.
-func (c *Conn) Watch(ctx context.Context, kind apply.Kind, see func(apply.Sighting)) {
+// Watch lists and watches a place's metadata for ever.
+func (c *Conn) Watch(ctx context.Context, place apply.Place, see func(apply.Sighting)) {
 	pause := watchFirst
 	for ctx.Err() == nil {
 		listed := false
-		err := c.watchOnce(ctx, kind, func(s apply.Sighting) {
+		err := c.watchOnce(ctx, place, func(s apply.Sighting) {
 			listed = true
 			see(s)
 		})
@@ -41,7 +42,7 @@ func (c *Conn) Watch(ctx context.Context, kind apply.Kind, see func(apply.Sighti
 		}
 		if !errors.Is(err, errWatchEnded) {
 			if apply.ClassOf(err) == apply.NoKind {
-				c.forget(kind)
+				c.forget(place.Kind)
 				see(apply.Sighting{Kind: apply.SightListed})
 			} else {
 				see(apply.Sighting{Kind: apply.SightBroken, Err: err})
@@ -56,25 +57,32 @@ func (c *Conn) Watch(ctx context.Context, kind apply.Kind, see func(apply.Sighti
 	}
 }
 
-func (c *Conn) watchOnce(ctx context.Context, kind apply.Kind, see func(apply.Sighting)) error {
-	m, err := c.resolve(ctx, kind)
+func (c *Conn) watchOnce(ctx context.Context, place apply.Place, see func(apply.Sighting)) error {
+	m, err := c.resolve(ctx, place.Kind)
 	if err != nil {
 		return err
 	}
-	resource := c.metadata.Resource(m.resource)
-	version, all, err := c.list(ctx, resource, kind)
+	client, err := c.metadata()
+	if err != nil {
+		return fmt.Errorf("cluster: metadata client: %w", err)
+	}
+	var resource metadata.ResourceInterface = client.Resource(m.resource)
+	if place.Namespace != "" {
+		resource = client.Resource(m.resource).Namespace(place.Namespace)
+	}
+	version, all, err := c.list(ctx, resource, place.Kind)
 	if err != nil {
 		return err
 	}
 	see(apply.Sighting{Kind: apply.SightListed, All: all})
 	for {
-		if version, err = c.follow(ctx, resource, kind, version, see); err != nil {
+		if version, err = c.follow(ctx, resource, place.Kind, version, see); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *Conn) list(ctx context.Context, resource metadata.Getter, kind apply.Kind) (version string, all []apply.Seen, err error) {
+func (c *Conn) list(ctx context.Context, resource metadata.ResourceInterface, kind apply.Kind) (version string, all []apply.Seen, err error) {
 	options := metav1.ListOptions{LabelSelector: apply.Label, Limit: watchPage}
 	for {
 		page, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -94,7 +102,7 @@ func (c *Conn) list(ctx context.Context, resource metadata.Getter, kind apply.Ki
 }
 
 // follow watches from a resource version until the server ends the watch, and gives the version to go on from.
-func (c *Conn) follow(ctx context.Context, resource metadata.Getter, kind apply.Kind, version string, see func(apply.Sighting)) (string, error) {
+func (c *Conn) follow(ctx context.Context, resource metadata.ResourceInterface, kind apply.Kind, version string, see func(apply.Sighting)) (string, error) {
 	seconds := int64((watchLifetime + rand.N(watchLifetime/4)).Seconds())
 	w, err := resource.Watch(ctx, metav1.ListOptions{LabelSelector: apply.Label, ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
 	if err != nil {

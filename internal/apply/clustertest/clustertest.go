@@ -20,6 +20,8 @@ type World struct {
 	Cluster apply.Cluster
 	// Namespace exists and is empty.
 	Namespace string
+	// Tenant gives an account that may do everything with ConfigMaps in Namespace, and nothing else.
+	Tenant func(t *testing.T) bundle.Account
 	// SetData sets one key of a ConfigMap's data as another field manager, as kubectl edit does.
 	SetData func(t *testing.T, name, key, value, manager string)
 	// Unlabel takes the bundle's label off a ConfigMap.
@@ -42,6 +44,7 @@ func Run(t *testing.T, makeWorld func(t *testing.T) World) {
 		"diff names paths and managers and no values":                   testDiff,
 		"a namespace's foreign objects are seen":                        testForeign,
 		"a watch lists, then tells, and losing the label is being gone": testWatch,
+		"an account may do what it may, and no more":                    testAccount,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, makeWorld(t)) })
 	}
@@ -235,7 +238,7 @@ func testWatch(t *testing.T, w World) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.Cluster.Watch(ctx, apply.Kind{Version: "v1", Kind: "ConfigMap"}, func(s apply.Sighting) {
+		w.Cluster.Watch(ctx, apply.Place{Kind: apply.Kind{Version: "v1", Kind: "ConfigMap"}}, func(s apply.Sighting) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch s.Kind {
@@ -280,6 +283,65 @@ func testWatch(t *testing.T, w World) {
 	heard("listed a", "present b", "present b", "gone a", "gone b")
 	cancel()
 	<-done
+}
+
+func testAccount(t *testing.T, w World) {
+	as := w.Cluster.As(w.Tenant(t))
+	lent := w
+	lent.Cluster = as
+	p := lent.patch("a", `{"k":"1"}`)
+	p.DryRun = true
+	lent.apply(t, p)
+	p.DryRun = false
+	made := lent.apply(t, p)
+	if _, err := as.Look(t.Context(), p.Ref, apply.ViewStatus); err != nil {
+		t.Errorf("look: %v", err)
+	}
+	p.Force = true
+	if d, err := as.Diff(t.Context(), p); err != nil || !d.None() {
+		t.Errorf("diff: %+v, %v", d, err)
+	}
+	first := func(place apply.Place) apply.Sighting {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		var said apply.Sighting
+		as.Watch(ctx, place, func(s apply.Sighting) {
+			if ctx.Err() == nil {
+				said = s
+				cancel()
+			}
+		})
+		return said
+	}
+	maps := apply.Kind{Version: "v1", Kind: "ConfigMap"}
+	if s := first(apply.Place{Kind: maps, Namespace: w.Namespace}); s.Kind != apply.SightListed || len(s.All) != 1 {
+		t.Errorf("its own namespace: %+v", s)
+	}
+
+	elsewhere := p
+	elsewhere.ObjectID.Namespace = "kube-system"
+	elsewhere.Body = []byte(strings.ReplaceAll(string(p.Body), fmt.Sprintf(`"namespace":%q`, w.Namespace), `"namespace":"kube-system"`))
+	for _, dry := range []bool{true, false} {
+		elsewhere.DryRun = dry
+		_, err := as.Apply(t.Context(), elsewhere)
+		wantClass(t, err, apply.Permanent)
+	}
+	_, err := as.Look(t.Context(), elsewhere.Ref, apply.ViewMetadata)
+	wantClass(t, err, apply.Permanent)
+	_, err = as.Diff(t.Context(), elsewhere)
+	wantClass(t, err, apply.Permanent)
+	_, err = as.Delete(t.Context(), elsewhere.Ref, made.UID)
+	wantClass(t, err, apply.Permanent)
+	_, err = as.Foreign(t.Context(), apply.Ref{ObjectID: bundle.ObjectID{Kind: "Namespace", Name: "kube-system"}, Version: "v1"}, owner)
+	wantClass(t, err, apply.Permanent)
+	for _, place := range []apply.Place{{Kind: maps}, {Kind: maps, Namespace: "kube-system"}} {
+		if s := first(place); s.Kind != apply.SightBroken || apply.ClassOf(s.Err) != apply.Permanent {
+			t.Errorf("%+v: %+v", place, s)
+		}
+	}
+	if gone, err := as.Delete(t.Context(), p.Ref, made.UID); err != nil || !gone {
+		t.Errorf("delete: %v, %v", gone, err)
+	}
 }
 
 // Eventually asks until there is no error or patience ends.

@@ -22,8 +22,14 @@ import (
 // Version is what a Cluster says its version is.
 const Version = "1.37.1"
 
-// Cluster is a cluster in memory. New makes one.
+// Cluster is a cluster in memory, as one account sees it. New makes one, As another view of it.
 type Cluster struct {
+	*world
+	account bundle.Account
+}
+
+// world is what all views of a cluster share.
+type world struct {
 	mu       sync.Mutex
 	revision int64
 	objects  map[bundle.ObjectID]*object
@@ -36,9 +42,10 @@ type Cluster struct {
 
 // Call is one request, for Fail.
 type Call struct {
-	Verb   string // apply, look, diff, delete, foreign, watch, version
-	Object bundle.ObjectID
-	DryRun bool
+	Verb    string // apply, look, diff, delete, foreign, watch, version
+	Object  bundle.ObjectID
+	DryRun  bool
+	Account bundle.Account // who asks; empty: the agent itself
 }
 
 type object struct {
@@ -56,12 +63,15 @@ var (
 
 // New makes a cluster with the namespaces default and kube-system.
 func New() *Cluster {
-	c := &Cluster{objects: map[bundle.ObjectID]*object{}, watchers: map[*watcher]bool{}, verdicts: map[bundle.ObjectID]apply.Verdict{}, kinds: map[string]bool{}}
+	c := &Cluster{world: &world{objects: map[bundle.ObjectID]*object{}, watchers: map[*watcher]bool{}, verdicts: map[bundle.ObjectID]apply.Verdict{}, kinds: map[string]bool{}}}
 	for _, name := range []string{"default", "kube-system"} {
 		c.put(bundle.ObjectID{Kind: "Namespace", Name: name}, "v1", map[string]any{"metadata": map[string]any{"name": name}})
 	}
 	return c
 }
+
+// As implements apply.Cluster. Whether an account may do something is for the judge of Fail to say.
+func (c *Cluster) As(account bundle.Account) apply.Cluster { return &Cluster{c.world, account} }
 
 // Fail lets judge refuse calls: a nil error lets a call through. A nil judge ends that.
 func (c *Cluster) Fail(judge func(Call) error) {
@@ -166,7 +176,7 @@ func (c *Cluster) Version(context.Context) (string, error) {
 func (c *Cluster) Apply(_ context.Context, p apply.Patch) (apply.Seen, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.call(Call{"apply", p.ObjectID, p.DryRun}); err != nil {
+	if err := c.call(Call{Verb: "apply", Object: p.ObjectID, DryRun: p.DryRun}); err != nil {
 		return apply.Seen{}, err
 	}
 	if err := c.placed(p.Ref); err != nil {
@@ -340,6 +350,7 @@ func (c *Cluster) Foreign(_ context.Context, container apply.Ref, owner bundle.N
 func (c *Cluster) call(call Call) error {
 	c.requests++
 	if c.fail != nil {
+		call.Account = c.account
 		return c.fail(call)
 	}
 	return nil

@@ -18,9 +18,16 @@ func TestCluster(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		c.Fail(func(call memcluster.Call) error {
+			if call.Account == "" || call.Object.Kind == "ConfigMap" && call.Object.Namespace == "default" {
+				return nil
+			}
+			return &apply.ServerError{Class: apply.Permanent, Code: 403, Words: call.Account.User() + " may not " + call.Verb + " " + call.Object.String()}
+		})
 		return clustertest.World{
 			Cluster:   c,
 			Namespace: "default",
+			Tenant:    func(*testing.T) bundle.Account { return "default/tenant" },
 			SetData: func(t *testing.T, name, key, value, manager string) {
 				edit(t, name, manager, func(body map[string]any) { body["data"].(map[string]any)[key] = value })
 			},

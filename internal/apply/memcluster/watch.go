@@ -4,27 +4,45 @@ import (
 	"context"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // watcher is one watch: what it has to tell waits in order, so that neither side blocks the other.
 type watcher struct {
-	kind    apply.Kind
+	view    *Cluster
+	place   apply.Place
+	denied  bool // and so told of nothing
 	pending []apply.Sighting
 	wake    chan struct{}
 }
 
-// Watch implements apply.Cluster.
-func (c *Cluster) Watch(ctx context.Context, kind apply.Kind, see func(apply.Sighting)) {
-	w := &watcher{kind: kind, wake: make(chan struct{}, 1)}
-	c.mu.Lock()
-	first := apply.Sighting{Kind: apply.SightListed}
-	for id, o := range c.objects {
-		if id.Group == kind.Group && id.Kind == kind.Kind && o.Labels[apply.Label] != "" {
-			first.All = append(first.All, o.seen())
+// sees says that an object is where the watch looks.
+func (w *watcher) sees(id bundle.ObjectID) bool {
+	return id.Group == w.place.Group && id.Kind == w.place.Kind.Kind && (w.place.Namespace == "" || id.Namespace == w.place.Namespace)
+}
+
+// first is the list that a watch begins with, or what is said of one that is refused: then Break begins it anew.
+func (w *watcher) first() apply.Sighting {
+	at := bundle.ObjectID{Group: w.place.Group, Kind: w.place.Kind.Kind, Namespace: w.place.Namespace}
+	err := w.view.call(Call{Verb: "watch", Object: at})
+	if w.denied = err != nil; w.denied {
+		return apply.Sighting{Kind: apply.SightBroken, Err: err}
+	}
+	list := apply.Sighting{Kind: apply.SightListed}
+	for id, o := range w.view.objects {
+		if w.sees(id) && o.Labels[apply.Label] != "" {
+			list.All = append(list.All, o.seen())
 		}
 	}
+	return list
+}
+
+// Watch implements apply.Cluster.
+func (c *Cluster) Watch(ctx context.Context, place apply.Place, see func(apply.Sighting)) {
+	w := &watcher{view: c, place: place, wake: make(chan struct{}, 1)}
+	c.mu.Lock()
+	first := w.first()
 	c.watchers[w] = true
-	c.requests++
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -56,14 +74,8 @@ func (c *Cluster) Break(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.watchers {
-		list := apply.Sighting{Kind: apply.SightListed}
-		for id, o := range c.objects {
-			if id.Group == w.kind.Group && id.Kind == w.kind.Kind && o.Labels[apply.Label] != "" {
-				list.All = append(list.All, o.seen())
-			}
-		}
 		w.say(apply.Sighting{Kind: apply.SightBroken, Err: err})
-		w.say(list)
+		w.say(w.first())
 	}
 }
 
@@ -73,7 +85,7 @@ func (c *Cluster) tell(o *object, kind apply.SightingKind) {
 		return
 	}
 	for w := range c.watchers {
-		if w.kind.Group == o.Group && w.kind.Kind == o.ObjectID.Kind {
+		if !w.denied && w.sees(o.ObjectID) {
 			w.say(apply.Sighting{Kind: kind, Object: o.seen()})
 		}
 	}

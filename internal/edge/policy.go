@@ -1,0 +1,46 @@
+package edge
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// Policy is what the site itself lets bundles do, whoever orders what. It is given where the agent is started; the hub can narrow what it
+// leaves, never widen it.
+type Policy struct {
+	// Account is who bundles act as whose assignment names nobody; empty: as the agent itself.
+	Account bundle.Account
+	// Protected namespaces are touched by no bundle, and no account in them may be acted as but Account.
+	Protected []string
+}
+
+// DefaultProtected are the namespaces of Kubernetes itself and of the agent.
+func DefaultProtected() []string {
+	return []string{"kube-system", "kube-public", "kube-node-lease", "holdfast-system"}
+}
+
+// outside is an order that goes beyond the site's policy before any object is looked at.
+type outside struct{ error }
+
+// scope is what a bundle may touch: what is ordered, less what the policy forbids.
+func (p Policy) scope(ordered *fleetsync.Scope) (apply.Scope, error) {
+	if ordered == nil {
+		return apply.Scope{Account: p.Account, Kinds: []bundle.KindPattern{bundle.EveryKind}, Protected: p.Protected}, nil
+	}
+	account := p.Account
+	if named := ordered.ServiceAccount; named != "" && named != p.Account {
+		// An assignment is checked when it comes; what is stored of it may be older than the rules.
+		if _, err := bundle.ParseAccount(string(named)); err != nil {
+			return apply.Scope{}, &outside{err}
+		}
+		if slices.Contains(p.Protected, named.Namespace()) {
+			return apply.Scope{}, &outside{fmt.Errorf("service account %s: namespace %s is protected at this site", named, named.Namespace())}
+		}
+		account = named
+	}
+	return apply.Scope{Account: account, Kinds: ordered.Kinds, Namespaces: ordered.Namespaces, Protected: p.Protected}, nil
+}
