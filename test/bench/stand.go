@@ -169,7 +169,7 @@ func (s *stand) startAgent() error {
 	if err != nil {
 		return err
 	}
-	return s.site.StartEdge("--kubeconfig", kubeconfig, "--reconnect-max", "2s")
+	return s.site.StartEdge(append(fleet.OpenSystem(), "--kubeconfig", kubeconfig, "--reconnect-max", "2s")...)
 }
 
 // assign asks the hub to have a site run a bundle, and says when it was asked.

@@ -27,6 +27,9 @@ const patience = 3 * time.Minute
 
 var siteNames = []string{"lisbon", "oslo", "vienna"}
 
+// edgeFlags open the demo's own clusters to whatever BUNDLE brings.
+func edgeFlags() []string { return append(fleet.OpenSystem(), "--reconnect-max", "2s") }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -107,7 +110,7 @@ func (d *demo) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := site.StartEdge("--reconnect-max", "2s"); err != nil {
+		if err := site.StartEdge(edgeFlags()...); err != nil {
 			return err
 		}
 	}
@@ -181,7 +184,7 @@ func (d *demo) outage(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := oslo.StartEdge("--reconnect-max", "2s"); err != nil {
+	if err := oslo.StartEdge(edgeFlags()...); err != nil {
 		return err
 	}
 	if err := fleet.Until(ctx, patience, "the damage to be undone", func() error { return undo.Done(ctx) }); err != nil {

@@ -85,7 +85,7 @@ func (s *stage) siteThrough(name string, c *cluster.Cluster, line *fleet.Link) *
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	one := &site{Site: added, stage: s, flags: []string{"--reconnect-max", "1s", "--reserve-mib", "1"}}
+	one := &site{Site: added, stage: s, flags: append(fleet.OpenSystem(), "--reconnect-max", "1s", "--reserve-mib", "1")}
 	if line != nil {
 		one.flags = append(one.flags, "--kubeconfig", s.kubeconfig(c, line))
 	}

@@ -177,6 +177,9 @@ func (s *Site) throughLink() error {
 	return os.WriteFile(s.file(), raw, 0o600)
 }
 
+// OpenSystem is the agent's flags at a site whose platform bundles also go into kube-system, as monitoring does.
+func OpenSystem() []string { return []string{"--protect-namespace", "holdfast-system"} }
+
 // StartEdge starts the site's agent.
 func (s *Site) StartEdge(flags ...string) error {
 	args := append([]string{"run", "--site-file", s.file(), "--data", filepath.Join(s.Dir, "data"), "--kubeconfig", s.Cluster.Kubeconfig()}, flags...)
