@@ -183,6 +183,7 @@ const assignTries = 8
 func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change) (sequence uint64, changed bool, err error) {
 	h.mu.Lock()
 	site, known := h.view.Record(id)
+	reported := h.view.Reported(id)
 	h.mu.Unlock()
 	if !known {
 		return 0, false, unknownSite(id)
@@ -199,6 +200,8 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 		if err != nil || !changed {
 			return current.Sequence, false, err
 		}
+		// A hub restored from a backup has forgotten assignments that the site has (F11): what is ordered now must be newer than those.
+		next.Sequence = max(next.Sequence, reported+1)
 		sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, next, h.signer.private)
 		if err != nil {
 			return 0, false, fmt.Errorf("site %s: %w", id, err)

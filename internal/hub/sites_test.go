@@ -207,3 +207,20 @@ func TestP05_AssignmentsChangedAtOnceAreAllKept(t *testing.T) {
 		t.Errorf("the site got %+v", got)
 	}
 }
+
+func TestF11_WhatAForgetfulHubOrdersIsNewerThanWhatTheSiteHas(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	push(t, client, releaseOf(t, "1.0.0", 1, ours()))
+	site := addSite(t, client, "shop-1", nil)
+	state := fleetsync.State{Site: "shop-1", Epoch: "e1", Sequence: 1, Assignment: 41}
+	site.report(fleetsync.TypeState, fleetsync.StateSubject("shop-1"), state)
+	eventually(t, "the hub has the report", func() bool {
+		known, err := client.Site(context.Background(), "shop-1")
+		return err == nil && known.State != nil
+	})
+	request := api.AssignRequest{Sites: []bundle.SiteID{"shop-1"}, Bundle: bundle.Ref{Name: "shop", Version: "1.0.0"}}
+	if result := assign(t, client, request); !result.Changed || result.Sequence != 42 {
+		t.Errorf("%+v, want sequence 42", result)
+	}
+}

@@ -206,6 +206,16 @@ func (v *View) Record(id bundle.SiteID) (SiteRecord, bool) {
 	return site.record, true
 }
 
+// Reported is the sequence of the assignment the site says it has, 0 while it has said nothing.
+func (v *View) Reported(id bundle.SiteID) uint64 {
+	if s := v.sites[id]; s != nil {
+		if state, _ := s.ingest.Snapshot(); state != nil {
+			return state.Assignment
+		}
+	}
+	return 0
+}
+
 // HolderOf is the site that has the key, or had it.
 func (v *View) HolderOf(key ed25519.PublicKey) (bundle.SiteID, bool) {
 	for id, site := range v.sites {
