@@ -7,14 +7,15 @@
 // Decide, which is pure, compares the three and gives a Plan; an Executor carries it out over the Cluster port; a Watcher looks for
 // what differs from then on.
 //
-//	desired, err := apply.Prepare(verified, inputs)
+//	desired, err := apply.Prepare(verified, inputs, scope)
 //	watcher.Hold(name)
-//	result, err := executor.Apply(ctx, apply.Request{Desired: desired, Inventory: recorded, Facts: watcher.Facts(), Persist: store})
+//	result, err := executor.Apply(ctx, apply.Request{Desired: desired, Inventory: recorded, Facts: watcher.Facts(scope.Account), Persist: store})
 //	// record result.Inventory, whatever err says
 //	watcher.Track(desired, result.Inventory)
 //
 // # Order of an apply
 //
+//  0. Prepare holds every object against the Scope: one outside, and there is no Desired, and nothing was asked of the cluster.
 //  1. Plan. A suspicious plan halts here.
 //  2. Dry-run every object that will change and collect every refusal. What cannot be dry-run yet – custom resources whose definition the
 //     bundle brings or changes, objects in namespaces that it brings – waits for step 4.
@@ -38,9 +39,13 @@
 //	A7  Suspicion comes from facts, drift only from comparing with a dry run: neither defaults nor mutating webhooks are drift.
 //	A8  Drift names paths and managers, never values (T16).
 //	A9  Corrections that are undone again and again, and comparisons that find nothing again and again, are spread by growing pauses (F21).
+//	A10 Every request about a bundle's objects, watches included, is made as the Scope's account, where it names one; as another account
+//	    everything is applied again, so that it shows that it may (T15). The inventory keeps who applied, which is who may remove.
+//	A11 Nothing in a protected namespace is applied, corrected or deleted, nor is the namespace itself.
+//	A12 What may not be watched is not called healthy.
 //
 // # Files
 //
-// The pure part: desired.go and scan.go (what is wanted), inventory.go, fact.go, plan.go, guard.go, fight.go, health.go (pacing). The shell:
+// The pure part: desired.go and scan.go (what is wanted), scope.go (what may be), inventory.go, fact.go, plan.go, guard.go, fight.go, health.go (pacing). The shell:
 // executor.go, preflight.go, prune.go, retry.go, watcher.go, subject.go. The port: cluster.go.
 package apply

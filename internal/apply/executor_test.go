@@ -342,3 +342,73 @@ func TestIgnoredFieldsStay(t *testing.T) {
 		t.Errorf("data %v", v)
 	}
 }
+
+// TestT15_AllThatIsOutsideIsNamedAtOnce has a bundle with several objects outside refused before the cluster is asked for anything.
+func TestT15_AllThatIsOutsideIsNamedAtOnce(t *testing.T) {
+	scope := apply.Scope{Namespaces: []string{"shop"}, Protected: protected}
+	_, err := apply.Prepare(verified(t, "shop", configMap("shop", "a", "1"), configMap("bank", "b", "1"), configMap("kube-system", "c", "1"), namespaceObject("shop")), render.Inputs{}, scope)
+	f := failure(t, err, apply.AtScope)
+	if len(f.Refusals) != 3 || !f.Permanent() {
+		t.Errorf("%v", f)
+	}
+	for _, name := range []string{"ConfigMap/bank/b", "ConfigMap/kube-system/c", "Namespace/shop"} {
+		if !strings.Contains(f.Error(), name) {
+			t.Errorf("%s is not named in %v", name, f)
+		}
+	}
+}
+
+// TestT15_AnotherAccountShowsThatItMay has nothing taken for granted that somebody else applied.
+func TestT15_AnotherAccountShowsThatItMay(t *testing.T) {
+	s := newSite(t)
+	objects := []bundle.Object{configMap("default", "a", "1"), configMap("default", "b", "1")}
+	s.must(scoped(t, apply.Scope{Account: "default/one"}, "shop", objects...))
+	if s.inventory.Account != "default/one" || s.persisted[0].Account != "default/one" {
+		t.Errorf("inventory of %q, intent of %q", s.inventory.Account, s.persisted[0].Account)
+	}
+	s.cluster.Fail(func(call memcluster.Call) error {
+		if call.Account == "default/two" {
+			return &apply.ServerError{Class: apply.Permanent, Code: 403, Words: "two may not"}
+		}
+		return nil
+	})
+	two := scoped(t, apply.Scope{Account: "default/two"}, "shop", objects...)
+	_, err := s.apply(two)
+	if f := failure(t, err, apply.AtPreflight); len(f.Refusals) != 2 || s.inventory.Account != "default/one" {
+		t.Errorf("%v, the inventory is %q's", f, s.inventory.Account)
+	}
+	var asked []bundle.Account
+	s.cluster.Fail(func(call memcluster.Call) error {
+		asked = append(asked, call.Account)
+		return nil
+	})
+	if result := s.must(two); result.Kept != 0 || len(asked) != 4 || s.inventory.Account != "default/two" {
+		t.Errorf("%+v, asked as %q, the inventory is %q's", result, asked, s.inventory.Account)
+	}
+	asked = nil
+	if _, err := s.executor.Remove(t.Context(), s.inventory, apply.Scope{Account: s.inventory.Account}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.has()
+	for _, account := range asked {
+		if account != "default/two" {
+			t.Errorf("removed as %q", account)
+		}
+	}
+}
+
+// TestT15_ProtectedNamespacesAreNotEmptied keeps what a bundle made in a namespace before the site began to protect it.
+func TestT15_ProtectedNamespacesAreNotEmptied(t *testing.T) {
+	s := newSite(t)
+	s.must(desire(t, "shop", []bundle.Object{configMap("kube-system", "a", "1"), configMap("default", "a", "1"), configMap("default", "b", "1")}))
+	result := s.must(scoped(t, apply.Scope{Protected: protected}, "shop", configMap("default", "b", "1")))
+	s.has("ConfigMap/kube-system/a", "ConfigMap/default/b")
+	if len(s.inventory.Items) != 1 || !strings.Contains(fmt.Sprint(result.Outcomes), "namespace kube-system is protected at this site") {
+		t.Errorf("%+v, %+v", s.inventory, result.Outcomes)
+	}
+	s.must(desire(t, "shop", []bundle.Object{configMap("kube-system", "a", "1"), configMap("default", "b", "1")}))
+	if _, err := s.executor.Remove(t.Context(), s.inventory, apply.Scope{Protected: protected}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.has("ConfigMap/kube-system/a")
+}

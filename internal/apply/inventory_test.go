@@ -30,7 +30,7 @@ func anyItem(n int) *rapid.Generator[Item] {
 
 func TestInventoryComesBackAsItWent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		inv := Inventory{Bundle: "shop"}
+		inv := Inventory{Bundle: "shop", Account: rapid.SampledFrom([]bundle.Account{"", "team-a/tenant"}).Draw(t, "account")}
 		for n := range rapid.IntRange(0, 1200).Draw(t, "items") {
 			inv.Items = append(inv.Items, anyItem(n).Draw(t, "item"))
 		}
@@ -66,6 +66,8 @@ func TestInventoryRefusesWhatItDidNotWrite(t *testing.T) {
 		"a part missing":   {`{"bundle":"shop","part":1,"of":2,"items":[]}`},
 		"wrong order":      {`{"bundle":"shop","part":2,"of":2,"items":[]}`, `{"bundle":"shop","part":1,"of":2,"items":[]}`},
 		"another bundle":   {`{"bundle":"shop","part":1,"of":2,"items":[]}`, `{"bundle":"pos","part":2,"of":2,"items":[]}`},
+		"a user":           {`{"bundle":"shop","account":"system:admin","part":1,"of":1,"items":[]}`},
+		"another account":  {`{"bundle":"shop","account":"a/b","part":1,"of":2,"items":[]}`, `{"bundle":"shop","part":2,"of":2,"items":[]}`},
 		"no bundle":        {`{"bundle":"","part":1,"of":1,"items":[]}`},
 		"too large":        {whole(item) + strings.Repeat(" ", MaxRecord)},
 		"trailing garbage": {whole(item) + "x"},
