@@ -326,6 +326,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	}
 	if e.Retain != nil {
 		a.retain(e.Retain)
+		a.work.Go(debug.FreeOSMemory) // a change has come to its end
 	}
 }
 
