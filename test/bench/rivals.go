@@ -31,6 +31,9 @@ import (
 // workers is how many requests a rival has under way at the same time: as many as the agent.
 const workers = 8
 
+// lingering is how long a deleted object is waited for.
+const lingering = time.Minute
+
 // bareLoop is the fewest requests that look before they leap: dry-run everything, apply everything.
 type bareLoop struct {
 	host     string
@@ -64,14 +67,10 @@ type target struct {
 // definition is what the loop needs to know of a CustomResourceDefinition.
 type definition struct {
 	Spec struct {
-		Group string
-		Scope string
-		Names struct{ Kind, Plural string }
-		// Versions are those of the definition; the loop waits for all that are served.
-		Versions []struct {
-			Name   string
-			Served bool
-		}
+		Group    string
+		Scope    string
+		Names    struct{ Kind, Plural string }
+		Versions []struct{ Name string }
 	}
 }
 
@@ -139,7 +138,7 @@ func (l *bareLoop) apply(ctx context.Context, objects []target) (float64, error)
 	return time.Since(began).Seconds(), nil
 }
 
-// served waits until a definition's kind is served, as the agent does.
+// served waits until a definition's kind is served in one of its versions, as the agent does.
 func (l *bareLoop) served(ctx context.Context, o target) error {
 	if o.ID.Kind != "CustomResourceDefinition" {
 		return nil
@@ -148,18 +147,17 @@ func (l *bareLoop) served(ctx context.Context, o target) error {
 	if err := json.Unmarshal(o.JSON, &d); err != nil {
 		return err
 	}
-	for _, v := range d.Spec.Versions {
-		for v.Served {
+	for {
+		for _, v := range d.Spec.Versions {
 			raw, err := l.do(ctx, http.MethodGet, "/apis/"+d.Spec.Group+"/"+v.Name, nil)
 			if err == nil && bytes.Contains(raw, []byte(`"name":"`+d.Spec.Names.Plural+`"`)) {
-				break
-			}
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
-				return err
+				return nil
 			}
 		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // healthy waits until kstatus calls every object current.
@@ -229,8 +227,8 @@ func (l *bareLoop) awaitGone(ctx context.Context, o target) error {
 			return nil
 		case err != nil:
 			return err
-		case time.Since(began) > patience:
-			return fmt.Errorf("%s is not gone after %s: %s", o.ID, patience, raw)
+		case time.Since(began) > lingering:
+			return fmt.Errorf("%s is not gone after %s: %.2000s", o.ID, lingering, raw)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
