@@ -112,7 +112,12 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	}
 	result, err := w.executor.Apply(ctx, apply.Request{
 		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account),
-		Persist: func(union apply.Inventory) error { return w.record(run.Bundle.Name, union) },
+		Persist: func(union apply.Inventory) error {
+			if covers(inventory, union) { // after a crash in an apply: it is known already what may be there
+				return nil
+			}
+			return w.record(run.Bundle.Name, union)
+		},
 	})
 	count(result, ran)
 	if err != nil && untouched(err) { // what was applied before stays watched
@@ -122,6 +127,20 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	err = errors.Join(err, w.record(run.Bundle.Name, result.Inventory))
 	w.watcher.Track(desired, result.Inventory)
 	return err
+}
+
+// covers says that an inventory names every object of another one.
+func covers(recorded, union apply.Inventory) bool {
+	named := make(map[bundle.ObjectID]bool, len(recorded.Items))
+	for _, item := range recorded.Items {
+		named[item.ObjectID] = true
+	}
+	for _, item := range union.Items {
+		if !named[item.ObjectID] {
+			return false
+		}
+	}
+	return recorded.Account == union.Account
 }
 
 // prepare loads and renders a bundle and finds what it owns already.

@@ -127,7 +127,7 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 		return
 	}
 	e.run(name, Run{Bundle: h.Want.Bundle, Labels: h.Want.Labels, Spec: h.Want.Spec}, out)
-	if h.inForce() {
+	if h.inForce() || h.Intent != nil && h.Intent.Spec == h.Want.Spec { // nothing new to record, so that it works with a full disk too
 		return
 	}
 	// Commit point: after this a crash finds the intent and repeats the apply, which changes only what is not yet so.
