@@ -198,6 +198,38 @@ func TestF05P03_RestartOnAFullDisk(t *testing.T) {
 	l.complete()
 }
 
+// The same in the middle of an apply, whose intent and inventory are recorded and whose end is not.
+func TestF05F03_RestartInAnApplyOnAFullDisk(t *testing.T) {
+	l := newLife(t)
+	inventories := 0
+	failed := make(chan struct{})
+	l.disk.Fail(func(_ int, records []fleetsync.Record) memstore.Outcome {
+		if strings.HasPrefix(records[0].Key, prefixInventory) {
+			if inventories++; inventories == 2 {
+				close(failed)
+				return memstore.NotDone
+			}
+		}
+		return memstore.Done
+	})
+	l.start()
+	l.assign(l.one)
+	<-failed
+	l.halt()
+	l.bus.Cut(shop1)
+	l.disk.Fail(func(int, []fleetsync.Record) memstore.Outcome { return memstore.Full })
+	l.spoil("a")
+	l.cluster.Remove(mapID("b"))
+	l.start()
+	l.whole("all is put back", func() bool { return l.value("a") == "1" && l.value("b") == "1" })
+	l.spoil("a")
+	l.whole("and again", func() bool { return l.value("a") == "1" })
+	l.disk.Fail(nil)
+	l.bus.Mend(shop1)
+	l.current("1.0.0")
+	l.complete()
+}
+
 // headless gives a store in memory a head.
 type headless struct{ *memstore.Store }
 

@@ -2,8 +2,9 @@ package edge
 
 import (
 	"flag"
-	"os"
 	"testing"
+
+	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
 
 // TestMain lets many lives run at the same time: they mostly wait for one another's pauses, not for a processor.
@@ -12,5 +13,5 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "24"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	cluster.Main(m)
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -248,29 +249,39 @@ func (w *KubeWorkloads) inventory(name bundle.Name) (apply.Inventory, error) {
 	return inventory, nil
 }
 
-// record replaces the stored inventory of a bundle in one commit; an empty one leaves no records.
+// record replaces the stored inventory of a bundle in one commit; an empty one leaves no records. What is stored already is not written, so
+// that an apply that is repeated needs no room on a full disk.
 func (w *KubeWorkloads) record(name bundle.Name, inventory apply.Inventory) error {
-	var records []fleetsync.Record
+	var parts [][]byte
 	if len(inventory.Items) > 0 {
-		parts, err := inventory.Encode()
-		if err != nil {
+		var err error
+		if parts, err = inventory.Encode(); err != nil {
 			return err
 		}
-		for n, part := range parts {
-			records = append(records, fleetsync.Record{Key: chunkKey(inventoryPrefix(name), n), Value: part})
-		}
 	}
-	kept := len(records)
-	err := w.store.Scan(inventoryPrefix(name), func(key string, _ []byte) error {
-		if key >= chunkKey(inventoryPrefix(name), kept) {
-			records = append(records, fleetsync.Record{Key: key})
-		}
+	stored := map[string][]byte{}
+	err := w.store.Scan(inventoryPrefix(name), func(key string, value []byte) error {
+		stored[key] = bytes.Clone(value)
 		return nil
 	})
-	if err != nil || len(records) == 0 {
-		return err
+	if err != nil {
+		return fmt.Errorf("inventory of %s: %w", name, err)
 	}
-	return w.store.Commit(records...)
+	var changes []fleetsync.Record
+	for n, part := range parts {
+		key := chunkKey(inventoryPrefix(name), n)
+		if !bytes.Equal(stored[key], part) {
+			changes = append(changes, fleetsync.Record{Key: key, Value: part})
+		}
+		delete(stored, key)
+	}
+	for key := range stored {
+		changes = append(changes, fleetsync.Record{Key: key})
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return w.store.Commit(changes...)
 }
 
 // lost is a stored bundle that was verified before and is no longer what it was.
