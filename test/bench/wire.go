@@ -140,12 +140,14 @@ func (s *stand) pureDelta(ctx context.Context, name string) (float64, error) {
 
 // sizes are of the programs that `make build` made.
 func (s *stand) sizes(context.Context) error {
-	for measure, program := range map[string]string{"binary_edge_mib": "holdfast-edge", "binary_hub_mib": "holdfast-hub", "binary_cli_mib": "holdfast"} {
-		info, err := os.Stat(filepath.Join(s.bin, program))
+	for _, program := range []struct{ measure, file string }{
+		{"binary_edge_mib", "holdfast-edge"}, {"binary_hub_mib", "holdfast-hub"}, {"binary_cli_mib", "holdfast"},
+	} {
+		info, err := os.Stat(filepath.Join(s.bin, program.file))
 		if err != nil {
 			return err
 		}
-		s.note(measure, float64(info.Size())/(1<<20), "MiB")
+		s.note(program.measure, float64(info.Size())/(1<<20), "MiB")
 	}
 	return nil
 }
