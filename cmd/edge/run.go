@@ -28,6 +28,7 @@ type runOptions struct {
 	data       string
 	kubeconfig string
 	account    string
+	accountsIn []string
 	protected  []string
 	logLevel   string
 	logFormat  string
@@ -35,8 +36,9 @@ type runOptions struct {
 	reconnect  time.Duration
 }
 
-func newRun() *cobra.Command {
-	o := &runOptions{}
+func newRun() *cobra.Command { return (&runOptions{}).command() }
+
+func (o *runOptions) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run (--site-file FILE | --enrol FILE) --data DIR",
 		Short: "Run the agent until it is told to stop",
@@ -54,7 +56,8 @@ func newRun() *cobra.Command {
 	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
 	f.StringVar(&o.account, "service-account", "", "`namespace/name` of the service account that bundles act as whose assignment names none; default: the agent's own identity")
-	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch and whose service accounts none may act as, whatever the hub says")
+	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch, whatever the hub says")
+	f.StringSliceVar(&o.accountsIn, "accounts-in", nil, "`namespaces` whose service accounts an assignment may name; default: every one that is not protected")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
@@ -97,7 +100,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 
 // policy is what the site itself allows.
 func (o *runOptions) policy() (edge.Policy, error) {
-	p := edge.Policy{Protected: o.protected}
+	p := edge.Policy{AccountsIn: o.accountsIn, Protected: o.protected}
 	if o.account != "" {
 		account, err := bundle.ParseAccount(o.account)
 		if err != nil {
@@ -105,9 +108,11 @@ func (o *runOptions) policy() (edge.Policy, error) {
 		}
 		p.Account = account
 	}
-	for _, namespace := range o.protected {
-		if _, err := bundle.ParseName(namespace); err != nil { // a namespace is a DNS label, as a bundle's name is
-			return p, fmt.Errorf("--protect-namespace %.80q: not a namespace", namespace)
+	for flag, namespaces := range map[string][]string{"--protect-namespace": o.protected, "--accounts-in": o.accountsIn} {
+		for _, namespace := range namespaces {
+			if _, err := bundle.ParseName(namespace); err != nil { // a namespace is a DNS label, as a bundle's name is
+				return p, fmt.Errorf("%s %.80q: not a namespace", flag, namespace)
+			}
 		}
 	}
 	return p, nil

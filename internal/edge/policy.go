@@ -3,6 +3,7 @@ package edge
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -14,7 +15,9 @@ import (
 type Policy struct {
 	// Account is who bundles act as whose assignment names nobody; empty: as the agent itself.
 	Account bundle.Account
-	// Protected namespaces are touched by no bundle, and no account in them may be acted as but Account.
+	// AccountsIn are the namespaces whose accounts an assignment may name; nil: every one that is not protected.
+	AccountsIn []string
+	// Protected namespaces are touched by no bundle.
 	Protected []string
 }
 
@@ -37,8 +40,11 @@ func (p Policy) scope(ordered *fleetsync.Scope) (apply.Scope, error) {
 		if _, err := bundle.ParseAccount(string(named)); err != nil {
 			return apply.Scope{}, &outside{err}
 		}
-		if slices.Contains(p.Protected, named.Namespace()) {
-			return apply.Scope{}, &outside{fmt.Errorf("service account %s: namespace %s is protected at this site", named, named.Namespace())}
+		switch namespace := named.Namespace(); {
+		case p.AccountsIn == nil && slices.Contains(p.Protected, namespace):
+			return apply.Scope{}, &outside{fmt.Errorf("service account %s: namespace %s is protected at this site", named, namespace)}
+		case p.AccountsIn != nil && !slices.Contains(p.AccountsIn, namespace):
+			return apply.Scope{}, &outside{fmt.Errorf("service account %s: at this site bundles act only as accounts in %s", named, strings.Join(p.AccountsIn, ", "))}
 		}
 		account = named
 	}
