@@ -68,7 +68,8 @@ is replaced; its other bundles are left alone.
 
 With --service-account every request about the bundle is made as that account of the site's cluster, and RBAC there decides. --allow-kind and
 --allow-namespace are checked by the site before it asks its cluster for anything: a bundle with one object outside is not applied at all.
-With any of the three, cluster-wide kinds are allowed only where --allow-kind names them. A site only narrows this, by its own policy.`,
+With any of the three, cluster-wide kinds are allowed only where --allow-kind names them. A site only narrows this, by its own policy. What was
+said once holds for later versions too, until it is said anew or lifted with --no-scope.`,
 		Example: `  holdfast assign shop-berlin shop-hamburg shop@1.1.0 --set replicas=3
   holdfast assign -l region=eu shop@1.1.0
   holdfast assign shop-berlin shop@1.1.0 --service-account holdfast-bundles/shop --allow-namespace shop --allow-kind apps/*,Service,ConfigMap`,
@@ -121,7 +122,14 @@ func scopeFlags(cmd *cobra.Command) func() (*fleetsync.Scope, error) {
 	account := cmd.Flags().String("service-account", "", "`namespace/name` of the service account that the bundle acts as at the site")
 	kinds := cmd.Flags().StringSlice("allow-kind", nil, "`kinds` the bundle may hold: ConfigMap, apps/Deployment, apps/* or *; may be repeated")
 	namespaces := cmd.Flags().StringSlice("allow-namespace", nil, "`namespaces` the bundle may have objects in; may be repeated")
+	lifted := cmd.Flags().Bool("no-scope", false, "lift what was said with these flags before")
+	for _, name := range []string{"service-account", "allow-kind", "allow-namespace"} {
+		cmd.MarkFlagsMutuallyExclusive("no-scope", name)
+	}
 	return func() (*fleetsync.Scope, error) {
+		if *lifted {
+			return &fleetsync.Scope{}, nil
+		}
 		if *account == "" && len(*kinds) == 0 && len(*namespaces) == 0 {
 			return nil, nil
 		}

@@ -142,7 +142,7 @@ type AssignRequest struct {
 	Bundle bundle.Ref       `json:"bundle"`
 	Values fleetsync.Values `json:"values,omitempty"`
 	Drift  bundle.DriftMode `json:"drift,omitempty"`
-	// Scope limits what the bundle may touch at the sites; nil leaves that to each site.
+	// Scope limits what the bundle may touch at the sites. Without one each site keeps the scope it had for the bundle; an empty one lifts it.
 	Scope *fleetsync.Scope `json:"scope,omitempty"`
 }
 

@@ -14,7 +14,8 @@ import (
 )
 
 // withBundle is the site's assignment with the bundle in it; changed is false where it says so already.
-// It refuses a bundle that is not meant for the site and values that the manifest does not declare.
+// It refuses a bundle that is not meant for the site and values that the manifest does not declare. The scope that the bundle had at the site
+// stays where nothing is said of it, so that a mere update never widens it; an empty one lifts it.
 func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.Manifest, wanted fleetsync.AssignedBundle, now time.Time) (next fleetsync.Assignment, changed bool, err error) {
 	selector, err := bundle.ParseSelector(manifest.Target.Selector)
 	if err != nil {
@@ -27,6 +28,12 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	if wanted.Drift != "" && wanted.Drift != bundle.DriftEnforce && wanted.Drift != bundle.DriftReport {
 		return current, false, refuse(http.StatusBadRequest, "BadDriftMode", fmt.Sprintf("drift mode %.40q is not known", wanted.Drift), "", "use enforce or report, or leave it to the bundle")
 	}
+	switch {
+	case wanted.Scope == nil:
+		wanted.Scope = scopeIn(current, wanted.Name)
+	case wanted.Scope.Empty():
+		wanted.Scope = nil
+	}
 	if err := wanted.Scope.Check(); err != nil {
 		return current, false, refuse(http.StatusBadRequest, "BadScope", fmt.Sprintf("bundle %s: the scope cannot be used", manifest.Ref()), err.Error(), "")
 	}
@@ -37,6 +44,15 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	bundles = append(bundles, wanted)
 	slices.SortFunc(bundles, func(a, b fleetsync.AssignedBundle) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return successor(current, site, bundles, now)
+}
+
+func scopeIn(a fleetsync.Assignment, name bundle.Name) *fleetsync.Scope {
+	for _, b := range a.Bundles {
+		if b.Name == name {
+			return b.Scope
+		}
+	}
+	return nil
 }
 
 // withoutBundle is the site's assignment without the bundle.

@@ -183,6 +183,41 @@ func TestT07_AssignRefuses(t *testing.T) {
 	}
 }
 
+// TestT15_AScopeStaysUntilItIsSaidAnew has an update that says nothing of the scope not widen it.
+func TestT15_AScopeStaysUntilItIsSaidAnew(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	push(t, client, releaseOf(t, "1.0.0", 1, ours()))
+	push(t, client, releaseOf(t, "1.1.0", 2, ours()))
+	site := addSite(t, client, "shop-1", nil)
+	request := api.AssignRequest{Sites: []bundle.SiteID{"shop-1"}, Bundle: bundle.Ref{Name: "shop", Version: "1.0.0"}}
+	for name, bad := range map[string]fleetsync.Scope{
+		"a user":  {ServiceAccount: "system:admin"},
+		"no kind": {Kinds: []bundle.KindPattern{"apps/"}},
+		"a path":  {Namespaces: []string{"../kube-system"}},
+	} {
+		request.Scope = &bad
+		if result := assign(t, client, request); result.Error == nil || result.Error.Reason != "BadScope" {
+			t.Errorf("%s: %+v", name, result)
+		}
+	}
+	shop := &fleetsync.Scope{ServiceAccount: "holdfast-bundles/shop", Kinds: []bundle.KindPattern{"apps/*"}, Namespaces: []string{"shop"}}
+	bank := &fleetsync.Scope{Namespaces: []string{"bank"}}
+	for i, step := range []struct {
+		version bundle.Version
+		said    *fleetsync.Scope
+		want    *fleetsync.Scope
+	}{{"1.0.0", shop, shop}, {"1.1.0", nil, shop}, {"1.1.0", bank, bank}, {"1.0.0", &fleetsync.Scope{}, nil}, {"1.1.0", nil, nil}} {
+		request.Bundle.Version, request.Scope = step.version, step.said
+		if result := assign(t, client, request); !result.Changed || result.Error != nil {
+			t.Fatalf("step %d: %+v", i, result)
+		}
+		if got := site.assignment().Bundles[0]; got.Version != step.version || !reflect.DeepEqual(got.Scope, step.want) {
+			t.Errorf("step %d: the site got %+v, want the scope %+v", i, got, step.want)
+		}
+	}
+}
+
 // Five operators assign five bundles to one site at once: none is lost, and every change has its own sequence.
 func TestP05_AssignmentsChangedAtOnceAreAllKept(t *testing.T) {
 	h := startHub(t, configOf(t, t.TempDir()))

@@ -20,12 +20,17 @@ type Scope struct {
 // maxScope bounds each list of a Scope.
 const maxScope = 256
 
+// Empty says that a scope limits nothing. No assignment holds such a one; in a request it lifts the scope that there was.
+func (s *Scope) Empty() bool {
+	return s.ServiceAccount == "" && len(s.Kinds) == 0 && len(s.Namespaces) == 0
+}
+
 // Check finds what no scope may hold. A nil scope is right.
 func (s *Scope) Check() error {
 	if s == nil {
 		return nil
 	}
-	if s.ServiceAccount == "" && len(s.Kinds) == 0 && len(s.Namespaces) == 0 {
+	if s.Empty() {
 		return errors.New("scope: it limits nothing")
 	}
 	if s.ServiceAccount != "" {
