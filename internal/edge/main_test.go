@@ -10,7 +10,7 @@ import (
 // TestMain lets many lives run at the same time: they mostly wait for one another's pauses, not for a processor.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "24"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	cluster.Main(m)
