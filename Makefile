@@ -27,9 +27,9 @@ demo: build controlplane ## the main job: a hub, three sites, a cut link, an upd
 	@go run ./test/demo
 
 .PHONY: test
-test: build controlplane ## every test
+test: build controlplane ## every test (P=1 runs one package at a time, for small machines)
 	go vet ./...
-	go test -count=1 -timeout 40m ./...
+	go test -count=1 -timeout 40m $(if $(P),-p $(P)) ./...
 
 .PHONY: short
 short: ## the tests that need no cluster and no minutes
