@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,7 +38,7 @@ func writeFiles(ctx context.Context, c *Cluster, ca *authority, binary string, s
 	if !serverOnly {
 		stages, err := exec.CommandContext(ctx, binary, "kwok-stages").Output()
 		if err != nil {
-			return fmt.Errorf("%s kwok-stages: %w", binary, err)
+			return fmt.Errorf("%s kwok-stages: %w", binary, errors.Join(context.Cause(ctx), err)) // killed, where the time was up
 		}
 		files["stages.yaml"] = slices.Concat(stages, []byte("---\n"), volumeStages)
 	}
