@@ -82,10 +82,13 @@ func (s *site) settled() (last survey) {
 	return last
 }
 
-// of gives the objects that carry a bundle's label.
+// of gives the objects of a bundle: they carry its label and nobody owns them. (Kubernetes gives the EndpointSlices of a Service its labels, and
+// writes them whenever a pod moves.)
 func (a survey) of(bundle string) survey {
 	some := maps.Clone(a)
-	maps.DeleteFunc(some, func(_ string, o metav1.ObjectMeta) bool { return o.Labels[apply.Label] != bundle })
+	maps.DeleteFunc(some, func(_ string, o metav1.ObjectMeta) bool {
+		return o.Labels[apply.Label] != bundle || len(o.OwnerReferences) > 0
+	})
 	return some
 }
 
