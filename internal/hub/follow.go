@@ -105,54 +105,18 @@ func eventSite(subject string) (bundle.SiteID, bool) {
 // acknowledger tells sites which of their events are safe. It folds what is owed to a site into one message, and a failure into a later try.
 type acknowledger struct {
 	hub  *Hub
-	wake chan struct{}
-
-	mu   sync.Mutex
-	owed map[bundle.SiteID]bool
+	owed *dueSites
 	told map[bundle.SiteID]fleetsync.Ack
 }
 
 func newAcknowledger(h *Hub) *acknowledger {
-	return &acknowledger{hub: h, wake: make(chan struct{}, 1), owed: map[bundle.SiteID]bool{}, told: map[bundle.SiteID]fleetsync.Ack{}}
+	return &acknowledger{hub: h, owed: newDueSites(), told: map[bundle.SiteID]fleetsync.Ack{}}
 }
 
-func (a *acknowledger) owe(site bundle.SiteID) {
-	a.mu.Lock()
-	a.owed[site] = true
-	a.mu.Unlock()
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
-}
-
-// ackPause is the rest after the bus refused an acknowledgement.
-const ackPause = time.Second
+func (a *acknowledger) owe(site bundle.SiteID) { a.owed.put(site) }
 
 func (a *acknowledger) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.wake:
-		}
-		a.mu.Lock()
-		owed := a.owed
-		a.owed = map[bundle.SiteID]bool{}
-		a.mu.Unlock()
-		for site := range owed {
-			err := a.tell(ctx, site)
-			if err == nil || ctx.Err() != nil {
-				continue
-			}
-			a.hub.log.Warn("acknowledgement not stored: will try again", zap.String("site", string(site)), zap.Error(err))
-			a.owe(site)
-			select {
-			case <-time.After(ackPause):
-			case <-ctx.Done():
-			}
-		}
-	}
+	a.owed.run(ctx, a.hub.log, "acknowledgement not stored: will try again", a.tell)
 }
 
 // tell publishes the site's acknowledgement and pokes it. One that says nothing new is only poked: the site sent again what it was told of,

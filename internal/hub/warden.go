@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,52 +90,17 @@ func (v *View) Left(id bundle.SiteID) bool {
 
 // warden writes down what the view finds about sites: that one must be held, that one has left.
 type warden struct {
-	hub  *Hub
-	wake chan struct{}
-
-	mu  sync.Mutex
-	due map[bundle.SiteID]bool
+	hub *Hub
+	due *dueSites
 }
 
-func newWarden(h *Hub) *warden {
-	return &warden{hub: h, wake: make(chan struct{}, 1), due: map[bundle.SiteID]bool{}}
-}
+func newWarden(h *Hub) *warden { return &warden{hub: h, due: newDueSites()} }
 
 // look has the site looked at soon. It never blocks.
-func (w *warden) look(site bundle.SiteID) {
-	w.mu.Lock()
-	w.due[site] = true
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
+func (w *warden) look(site bundle.SiteID) { w.due.put(site) }
 
 func (w *warden) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.wake:
-		}
-		w.mu.Lock()
-		due := w.due
-		w.due = map[bundle.SiteID]bool{}
-		w.mu.Unlock()
-		for site := range due {
-			err := w.judge(ctx, site)
-			if err == nil || ctx.Err() != nil {
-				continue
-			}
-			w.hub.log.Warn("what was found about a site is not stored: will try again", zap.String("site", string(site)), zap.Error(err))
-			w.look(site)
-			select {
-			case <-time.After(ackPause):
-			case <-ctx.Done():
-			}
-		}
-	}
+	w.due.run(ctx, w.hub.log, "what was found about a site is not stored: will try again", w.judge)
 }
 
 func (w *warden) judge(ctx context.Context, site bundle.SiteID) error {

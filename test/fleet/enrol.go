@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
-	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
 
@@ -52,7 +50,7 @@ func (f *Fleet) Enrol(ctx context.Context, name string, c *cluster.Cluster, file
 		return nil, err
 	}
 	f.Sites[name] = s
-	return s, s.enrolledThroughLink()
+	return s, s.throughLink(s.enrolled())
 }
 
 // approve does what an operator does who looks at the list and at the device's log.
@@ -88,23 +86,6 @@ func (s *Site) StartEnrolled(flags ...string) error {
 	var err error
 	s.edge, err = start(s.Dir, "edge", s.fleet.env, filepath.Join(s.fleet.bin, "holdfast-edge"), args...)
 	return err
-}
-
-// enrolledThroughLink lets the site's own file name the link instead of the hub.
-func (s *Site) enrolledThroughLink() error {
-	raw, err := os.ReadFile(s.enrolled())
-	if err != nil {
-		return err
-	}
-	var file fleetsync.SiteFile
-	if err := json.Unmarshal(raw, &file); err != nil {
-		return err
-	}
-	file.Servers = []string{"tls://" + s.Link.Addr()}
-	if raw, err = json.Marshal(file); err != nil {
-		return err
-	}
-	return os.WriteFile(s.enrolled(), raw, 0o600)
 }
 
 // AwaitGone waits until the site's live connection is cut and no other stands.

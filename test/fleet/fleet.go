@@ -155,14 +155,14 @@ func (f *Fleet) AddSite(name string, c *cluster.Cluster, labels ...string) (*Sit
 		return nil, err
 	}
 	f.Sites[name] = s
-	return s, s.throughLink()
+	return s, s.throughLink(s.file())
 }
 
 func (s *Site) file() string { return filepath.Join(s.Dir, "site.json") }
 
-// throughLink lets the site's file name the link instead of the hub.
-func (s *Site) throughLink() error {
-	raw, err := os.ReadFile(s.file())
+// throughLink lets a site file name the link instead of the hub.
+func (s *Site) throughLink(name string) error {
+	raw, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (s *Site) throughLink() error {
 	if raw, err = json.Marshal(file); err != nil {
 		return err
 	}
-	return os.WriteFile(s.file(), raw, 0o600)
+	return os.WriteFile(name, raw, 0o600)
 }
 
 // OpenSystem is the agent's flags at a site whose platform bundles also go into kube-system, as monitoring does.

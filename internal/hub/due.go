@@ -1,0 +1,64 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// dueSites are the sites that something is still to be done for: each once, however often it was put, and again where it failed.
+type dueSites struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	sites map[bundle.SiteID]bool
+}
+
+func newDueSites() *dueSites {
+	return &dueSites{wake: make(chan struct{}, 1), sites: map[bundle.SiteID]bool{}}
+}
+
+// put never blocks.
+func (d *dueSites) put(site bundle.SiteID) {
+	d.mu.Lock()
+	d.sites[site] = true
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// duePause is the rest after a failure, which is the bus's.
+const duePause = time.Second
+
+// run does it for one site after the other until ctx ends. failed says in the log what a failure means.
+func (d *dueSites) run(ctx context.Context, log *zap.Logger, failed string, do func(context.Context, bundle.SiteID) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		}
+		d.mu.Lock()
+		sites := d.sites
+		d.sites = map[bundle.SiteID]bool{}
+		d.mu.Unlock()
+		for site := range sites {
+			err := do(ctx, site)
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			log.Warn(failed, zap.String("site", string(site)), zap.Error(err))
+			d.put(site)
+			select {
+			case <-time.After(duePause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
