@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -104,6 +105,12 @@ func policyText(p bundle.Policy) string {
 	}
 	if p.HealthTimeoutSeconds > 0 {
 		words = append(words, fmt.Sprintf("health within %ds", p.HealthTimeoutSeconds))
+	}
+	if p.AffectsConnectivity {
+		words = append(words, fmt.Sprintf("hub reached again within %ds", cmp.Or(p.ConfirmWithinSeconds, bundle.DefaultConfirmWithin)))
+	}
+	if p.Supersedes {
+		words = append(words, "supersedes")
 	}
 	if len(p.Replace) > 0 {
 		words = append(words, "replace "+strings.Join(p.Replace, " "))

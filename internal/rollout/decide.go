@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // Decision is what follows from a rollout now. The effects are carried out only after the changed rollout was stored under compare-and-swap;
@@ -35,7 +36,7 @@ type Offer struct {
 	// ApplyBy is the lease: a site that is away does not begin after it.
 	ApplyBy time.Time
 	// Schedule is checked again by the site at the apply, in its time zone (R17).
-	Schedule            Schedule
+	Schedule            fleetsync.Schedule
 	AffectsConnectivity bool
 	ConfirmWithin       Duration
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // index is what can be counted anew from a rollout's value and the facts of its sites. It is kept up with every change, so that a decision costs
@@ -197,8 +198,8 @@ func (r *Rollout) barred(f *Facts) Code {
 	return ""
 }
 
-func (r *Rollout) schedule() Schedule {
-	return Schedule{Windows: r.Plan.Spec.Windows, Blackouts: r.Plan.Spec.Blackouts}
+func (r *Rollout) schedule() fleetsync.Schedule {
+	return fleetsync.Schedule{Windows: r.Plan.Spec.Windows, Blackouts: r.Plan.Spec.Blackouts}
 }
 
 // ticket is a site in line; one that cannot be offered any more is passed over when its turn comes.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // Identifiers of a plan document.
@@ -40,10 +41,10 @@ type Spec struct {
 	// MaxUnavailablePerRegion bounds the sites of one region that are away from service because of this rollout.
 	MaxUnavailablePerRegion *Amount `json:"maxUnavailablePerRegion,omitempty"`
 	// SitesPerHour bounds the offers of any hour; 0 is no bound.
-	SitesPerHour int        `json:"sitesPerHour,omitempty"`
-	Windows      []Window   `json:"windows,omitempty"`
-	Blackouts    []Blackout `json:"blackouts,omitempty"`
-	OnFailure    OnFailure  `json:"onFailure,omitempty"`
+	SitesPerHour int                  `json:"sitesPerHour,omitempty"`
+	Windows      []fleetsync.Window   `json:"windows,omitempty"`
+	Blackouts    []fleetsync.Blackout `json:"blackouts,omitempty"`
+	OnFailure    OnFailure            `json:"onFailure,omitempty"`
 	// Rollback is how an automatic rollback goes.
 	Rollback  RollbackMode `json:"rollback,omitempty"`
 	Offline   Offline      `json:"offline,omitzero"`
@@ -156,7 +157,6 @@ const (
 	maxWaves     = 64
 	maxSites     = 100_000
 	maxNames     = 10_000
-	maxSchedule  = 64 // windows, blackouts
 	maxChecks    = 16 // of a wave
 	maxApprovals = 10
 	maxText      = 4096 // selectors, addresses, queries

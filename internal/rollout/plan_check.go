@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 func (s *Spec) check() error {
@@ -28,15 +29,13 @@ func (s *Spec) check() error {
 		return fmt.Errorf("maxFailures %d: want 0 to %d", *s.MaxFailures, maxSites)
 	case len(s.Waves) > maxWaves:
 		return fmt.Errorf("%d waves, more than the %d allowed", len(s.Waves), maxWaves)
-	case len(s.Windows) > maxSchedule || len(s.Blackouts) > maxSchedule:
-		return fmt.Errorf("%d windows and %d blackouts, at most %d of each are allowed", len(s.Windows), len(s.Blackouts), maxSchedule)
 	}
 	for _, t := range []Target{s.Targets, s.Exclude} {
 		if err := t.check(); err != nil {
 			return err
 		}
 	}
-	if err := checkSchedule(s.Windows, s.Blackouts); err != nil {
+	if err := (fleetsync.Schedule{Windows: s.Windows, Blackouts: s.Blackouts}).Check(); err != nil {
 		return err
 	}
 	names := map[string]bool{}

@@ -113,7 +113,15 @@ type Policy struct {
 	// Replace lists kinds ("batch/Job", "v1/Service" is written "Service") that are deleted and made anew where the API server refuses
 	// a change as immutable. Nothing is ever replaced otherwise.
 	Replace []string `json:"replace,omitempty"`
+	// AffectsConnectivity: the site goes back, once, unless it reaches the hub again within ConfirmWithinSeconds of the apply. 0 is 600.
+	AffectsConnectivity  bool `json:"affectsConnectivity,omitempty"`
+	ConfirmWithinSeconds int  `json:"confirmWithinSeconds,omitempty"`
+	// Supersedes: it may be offered to a site where the outcome of an earlier version is unknown.
+	Supersedes bool `json:"supersedes,omitempty"`
 }
+
+// DefaultConfirmWithin is what ConfirmWithinSeconds 0 means, in seconds.
+const DefaultConfirmWithin = 600
 
 // IgnoreRule names fields of objects.
 type IgnoreRule struct {

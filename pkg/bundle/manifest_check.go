@@ -351,6 +351,9 @@ func (p Policy) check() error {
 	if p.Drift != DriftEnforce && p.Drift != DriftReport {
 		return fmt.Errorf("policy: drift %.40q: want enforce or report", p.Drift)
 	}
+	if p.ConfirmWithinSeconds < 0 || p.ConfirmWithinSeconds > maxHealthTimeout || p.ConfirmWithinSeconds > 0 && !p.AffectsConnectivity {
+		return fmt.Errorf("policy: confirmWithinSeconds %d: want 0 to %d, and only with affectsConnectivity", p.ConfirmWithinSeconds, maxHealthTimeout)
+	}
 	if p.HealthTimeoutSeconds < 0 || p.HealthTimeoutSeconds > maxHealthTimeout {
 		return fmt.Errorf("policy: healthTimeoutSeconds %d: want 0 to %d", p.HealthTimeoutSeconds, maxHealthTimeout)
 	}

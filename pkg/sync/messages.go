@@ -43,6 +43,8 @@ type Assignment struct {
 	Issued   time.Time         `json:"issued"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Bundles  []AssignedBundle  `json:"bundles"`
+	// Zone is the IANA time zone in which schedules hold at the site; empty is UTC.
+	Zone string `json:"zone,omitempty"`
 }
 
 // AssignedBundle is one bundle of an assignment. A name stands at most once.
@@ -55,6 +57,18 @@ type AssignedBundle struct {
 	Drift bundle.DriftMode `json:"drift,omitempty"`
 	// Scope limits what the bundle may touch; nil leaves that to the site.
 	Scope *Scope `json:"scope,omitempty"`
+	// Rollout is whose offer this is; nil: ordered by hand. Another one, or another attempt, is a new order also of the same version.
+	Rollout *RolloutRef `json:"rollout,omitempty"`
+	// ApplyBy is the lease: a first apply does not begin after it (R12). Zero: no lease.
+	ApplyBy time.Time `json:"applyBy,omitzero"`
+	// Schedule is when an apply may begin, in the site's zone and by its trusted time (R17); nil: any time.
+	Schedule *Schedule `json:"schedule,omitempty"`
+}
+
+// RolloutRef names the rollout that an offer belongs to, and which attempt of it.
+type RolloutRef struct {
+	ID      string `json:"id"`
+	Attempt int    `json:"attempt"`
 }
 
 // Phase is where a bundle stands at a site.

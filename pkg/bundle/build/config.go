@@ -47,6 +47,9 @@ type ConfigPolicy struct {
 	Ignore               []bundle.IgnoreRule `json:"ignore,omitempty"`
 	HealthTimeoutSeconds int                 `json:"healthTimeoutSeconds,omitempty"`
 	Replace              []string            `json:"replace,omitempty"`
+	AffectsConnectivity  bool                `json:"affectsConnectivity,omitempty"`
+	ConfirmWithinSeconds int                 `json:"confirmWithinSeconds,omitempty"`
+	Supersedes           bool                `json:"supersedes,omitempty"`
 }
 
 // ExternalKind is a kind that something else defines at the sites.
@@ -57,7 +60,10 @@ type ExternalKind struct {
 }
 
 func (p ConfigPolicy) policy() bundle.Policy {
-	policy := bundle.Policy{Prune: true, Drift: bundle.DriftEnforce, Ignore: p.Ignore, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace}
+	policy := bundle.Policy{
+		Prune: true, Drift: bundle.DriftEnforce, Ignore: p.Ignore, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
+		AffectsConnectivity: p.AffectsConnectivity, ConfirmWithinSeconds: p.ConfirmWithinSeconds, Supersedes: p.Supersedes,
+	}
 	if p.Prune != nil {
 		policy.Prune = *p.Prune
 	}

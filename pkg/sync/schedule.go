@@ -1,10 +1,17 @@
-package rollout
+package sync
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+)
+
+// Bounds of a Schedule.
+const (
+	maxSchedule = 64   // windows, blackouts
+	maxWhy      = 4096 // bytes of a blackout's reason
 )
 
 // Window is a time of the week in which sites may be moved, in the site's own time zone. A window whose end is not after its beginning
@@ -89,18 +96,22 @@ func (m Moment) in(zone *time.Location) time.Time {
 	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), 0, 0, zone)
 }
 
-func checkSchedule(windows []Window, blackouts []Blackout) error {
-	for _, w := range windows {
+// Check refuses windows and blackouts that cannot be.
+func (s Schedule) Check() error {
+	if len(s.Windows) > maxSchedule || len(s.Blackouts) > maxSchedule {
+		return fmt.Errorf("windows and blackouts: at most %d of each", maxSchedule)
+	}
+	for _, w := range s.Windows {
 		if w.From == w.To || w.From == 24*60 {
 			return errors.New("windows: a window that has no length: want from and to that differ, or 00:00 and 24:00 for the whole day")
 		}
 	}
-	for _, b := range blackouts {
+	for _, b := range s.Blackouts {
 		if !b.To.at.After(b.From.at) {
 			return errors.New("blackouts: want an end after the beginning")
 		}
-		if len(b.Why) > maxText {
-			return fmt.Errorf("blackouts: why is longer than %d bytes", maxText)
+		if len(b.Why) > maxWhy {
+			return fmt.Errorf("blackouts: why is longer than %d bytes", maxWhy)
 		}
 	}
 	return nil
@@ -121,7 +132,7 @@ func (s Schedule) Open(now time.Time, zone *time.Location) (open bool, again tim
 	local := now.In(zone)
 	for _, b := range s.Blackouts {
 		if end := b.To.in(zone); !local.Before(b.From.in(zone)) && local.Before(end) {
-			return false, end, or(b.Why, "blackout")
+			return false, end, cmp.Or(b.Why, "blackout")
 		}
 	}
 	if len(s.Windows) == 0 {
