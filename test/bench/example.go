@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 )
 
 // exampleDir is the shop of the demo.
@@ -50,9 +51,9 @@ func (s *stand) example(ctx context.Context) error {
 		}
 		bare = append(bare, seconds)
 	}
-	s.note("push_to_healthy_seconds", median(edge), "s")
-	s.note("bare_to_healthy_seconds", median(bare), "s")
-	s.put("latency_ratio", median(ratios(edge, bare)), "× bare loop", atMost(1.5))
+	s.Note("push_to_healthy_seconds", figures.Median(edge), "s")
+	s.Note("bare_to_healthy_seconds", figures.Median(bare), "s")
+	s.Put("latency_ratio", figures.Median(figures.Ratios(edge, bare)), "× bare loop", figures.AtMost(1.5))
 	return nil
 }
 

@@ -22,11 +22,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 )
 
 type options struct {
@@ -78,16 +79,16 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	s := &stand{options: o, figures: &figures{}, began: began, dir: dir}
+	s := &stand{options: o, Figures: &figures.Figures{}, began: began, dir: dir}
 	defer s.close()
 	if err := s.measure(ctx); err != nil {
-		fmt.Print(s.table())
+		fmt.Print(s.Table())
 		return err
 	}
-	s.note("machine_cores", float64(runtime.NumCPU()), "cores")
-	s.note("bench_seconds", time.Since(began).Seconds(), "s")
-	fmt.Print(s.table())
-	return s.write()
+	s.Note("machine_cores", float64(runtime.NumCPU()), "cores")
+	s.Note("bench_seconds", time.Since(began).Seconds(), "s")
+	fmt.Print(s.Table())
+	return s.Write(s.out)
 }
 
 func (s *stand) measure(ctx context.Context) error {
@@ -103,19 +104,4 @@ func (s *stand) measure(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// write leaves the figures where they are asked for.
-func (s *stand) write() error {
-	if s.out == "" {
-		return nil
-	}
-	raw, err := s.json()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(s.out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(s.out, raw, 0o644)
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
 )
 
@@ -25,7 +26,7 @@ const settling = 20 * time.Second
 func (s *stand) stack(ctx context.Context) error {
 	folder := filepath.Join(s.corpus, stackName)
 	if _, err := os.Stat(folder); err != nil {
-		s.skip("figures with kube-prometheus", err.Error())
+		s.Skip("figures with kube-prometheus", err.Error())
 		return nil
 	}
 	if _, err := s.fleet.Release(filepath.Join(folder, "old"), stackName, "1.0.0"); err != nil {
@@ -79,13 +80,13 @@ func (s *stand) installStack(ctx context.Context, file string) error {
 			break // the cluster goes as a whole
 		}
 		if err := s.bare.remove(ctx, targets); err != nil {
-			s.skip("further rounds of kube-prometheus", err.Error())
+			s.Skip("further rounds of kube-prometheus", err.Error())
 			break
 		}
 	}
-	s.note("kube_prometheus_install_seconds", median(edge), "s")
-	s.note("kube_prometheus_bare_seconds", median(bare), "s")
-	s.put("kube_prometheus_install_ratio", median(ratios(edge, bare)), "× bare loop", atMost(1.5))
+	s.Note("kube_prometheus_install_seconds", figures.Median(edge), "s")
+	s.Note("kube_prometheus_bare_seconds", figures.Median(bare), "s")
+	s.Put("kube_prometheus_install_ratio", figures.Median(figures.Ratios(edge, bare)), "× bare loop", figures.AtMost(1.5))
 	return nil
 }
 
@@ -109,12 +110,12 @@ func (s *stand) memory(ctx context.Context) error {
 	}
 	used, err := memoryOf(s.site.EdgePID())
 	if err != nil {
-		s.skip("memory of the agent", err.Error())
+		s.Skip("memory of the agent", err.Error())
 		return nil
 	}
-	s.put("edge_rss_idle_mib", used["Rss"], "MiB", atMost(60))
-	s.put("edge_anon_idle_mib", used["Anonymous"], "MiB", atMost(25))
-	s.put("edge_rss_peak_mib", used["VmHWM"], "MiB", atMost(130))
+	s.Put("edge_rss_idle_mib", used["Rss"], "MiB", figures.AtMost(60))
+	s.Put("edge_anon_idle_mib", used["Anonymous"], "MiB", figures.AtMost(25))
+	s.Put("edge_rss_peak_mib", used["VmHWM"], "MiB", figures.AtMost(130))
 	return nil
 }
 
@@ -177,7 +178,7 @@ func (s *stand) coldStart(ctx context.Context) error {
 		}
 		seconds = append(seconds, time.Since(began).Seconds())
 	}
-	s.put("cold_start_offline_seconds", median(seconds), "s", atMost(3))
+	s.Put("cold_start_offline_seconds", figures.Median(seconds), "s", figures.AtMost(3))
 	s.site.Link.Mend()
 	return fleet.Until(ctx, patience, "the agent to be back", func() error {
 		site, err := s.hub.Site(ctx, siteName)

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
 )
@@ -39,7 +40,7 @@ const siteName = "bench"
 // stand is what the figures are measured on: one hub, one site with a cluster, and rivals on the same cluster.
 type stand struct {
 	options
-	*figures
+	*figures.Figures
 	began   time.Time
 	dir     string
 	cluster *cluster.Cluster

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 )
 
 const (
@@ -132,12 +133,12 @@ func (s *stand) installThousand(ctx context.Context) error {
 		}
 		ssa = append(ssa, seconds)
 	}
-	s.put("apply_ratio", median(ratios(bare, edge)), "× bare loop", atLeast(0.8))
-	s.put("apply_vs_ssa", median(ratios(ssa, edge)), "× ssa", atLeast(1.5))
-	s.note("apply_objects_per_second", objectCount/median(edge), "1/s")
-	s.note("bare_objects_per_second", objectCount/median(bare), "1/s")
-	s.note("ssa_objects_per_second", objectCount/median(ssa), "1/s")
-	s.note("ssa_best_concurrency", float64(best), "")
+	s.Put("apply_ratio", figures.Median(figures.Ratios(bare, edge)), "× bare loop", figures.AtLeast(0.8))
+	s.Put("apply_vs_ssa", figures.Median(figures.Ratios(ssa, edge)), "× ssa", figures.AtLeast(1.5))
+	s.Note("apply_objects_per_second", objectCount/figures.Median(edge), "1/s")
+	s.Note("bare_objects_per_second", objectCount/figures.Median(bare), "1/s")
+	s.Note("ssa_objects_per_second", objectCount/figures.Median(ssa), "1/s")
+	s.Note("ssa_best_concurrency", float64(best), "")
 	return nil
 }
 
@@ -205,8 +206,8 @@ func (s *stand) changeOne(ctx context.Context) error {
 		}
 		seconds, requests = append(seconds, took), append(requests, after-before)
 	}
-	s.put("change_one_of_1000_requests", median(requests), "requests", atMost(10))
-	s.put("change_one_of_1000_seconds", median(seconds), "s", atMost(0.3))
+	s.Put("change_one_of_1000_requests", figures.Median(requests), "requests", figures.AtMost(10))
+	s.Put("change_one_of_1000_seconds", figures.Median(seconds), "s", figures.AtMost(0.3))
 	return s.releaseThousand("1.2.0", changed)
 }
 
@@ -230,7 +231,7 @@ func (s *stand) steady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.put("noop_requests_per_object", (after-before)/objectCount, "requests", atMost(0.1))
+	s.Put("noop_requests_per_object", (after-before)/objectCount, "requests", figures.AtMost(0.1))
 	return nil
 }
 
@@ -264,8 +265,8 @@ func (s *stand) drift(ctx context.Context) error {
 		}
 		seconds = append(seconds, time.Since(began).Seconds())
 	}
-	s.put("drift_fix_seconds_p50", quantile(seconds, 0.5), "s", atMost(0.25))
-	s.put("drift_fix_seconds_p99", quantile(seconds, 0.99), "s", atMost(1))
+	s.Put("drift_fix_seconds_p50", figures.Quantile(seconds, 0.5), "s", figures.AtMost(0.25))
+	s.Put("drift_fix_seconds_p99", figures.Quantile(seconds, 0.99), "s", figures.AtMost(1))
 	return nil
 }
 

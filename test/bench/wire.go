@@ -9,6 +9,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
 )
 
@@ -16,13 +17,13 @@ import (
 type pair struct {
 	name  string
 	flags []string
-	goal  goal // of the delta, in bytes
+	goal  figures.Goal // of the delta, in bytes
 }
 
 var pairs = []pair{
-	{"kube-prometheus", nil, atMost(16 << 10)},
-	{"argo-cd", []string{"--namespace", "argocd", "--create-namespace"}, goal{}},
-	{"online-boutique", []string{"--namespace", "online-boutique", "--create-namespace"}, goal{}},
+	{"kube-prometheus", nil, figures.AtMost(16 << 10)},
+	{"argo-cd", []string{"--namespace", "argocd", "--create-namespace"}, figures.Goal{}},
+	{"online-boutique", []string{"--namespace", "online-boutique", "--create-namespace"}, figures.Goal{}},
 }
 
 // wire counts what comes down the line to two sites whose clusters are away, as fetching does not need one: one goes from old to new, the
@@ -30,7 +31,7 @@ var pairs = []pair{
 // verified the bundle: TLS, assignment, signatures, chunks and acknowledgements are in it.
 func (s *stand) wire(ctx context.Context) error {
 	if _, err := os.Stat(s.corpus); err != nil {
-		s.skip("bytes on the wire", err.Error())
+		s.Skip("bytes on the wire", err.Error())
 		return nil
 	}
 	nowhere, err := s.nowhere()
@@ -71,7 +72,7 @@ func (s *stand) nowhere() (string, error) {
 func (s *stand) pair(ctx context.Context, p pair) error {
 	folder := filepath.Join(s.corpus, p.name)
 	if _, err := os.Stat(filepath.Join(folder, "old")); err != nil {
-		s.skip("bytes of "+p.name, err.Error())
+		s.Skip("bytes of "+p.name, err.Error())
 		return nil
 	}
 	s.tell("on the wire: %s", p.name)
@@ -103,11 +104,11 @@ func (s *stand) pair(ctx context.Context, p pair) error {
 		return err
 	}
 	measure := underscored(p.name)
-	s.put("delta_bytes_"+measure, delta, "bytes", p.goal)
-	s.note("full_bytes_"+measure, full, "bytes")
-	s.put("delta_ratio_"+measure, delta/full, "× full", atMost(0.15))
-	s.note("delta_pure_bytes_"+measure, pure, "bytes")
-	s.note("full_pure_bytes_"+measure, float64(packed), "bytes")
+	s.Put("delta_bytes_"+measure, delta, "bytes", p.goal)
+	s.Note("full_bytes_"+measure, full, "bytes")
+	s.Put("delta_ratio_"+measure, delta/full, "× full", figures.AtMost(0.15))
+	s.Note("delta_pure_bytes_"+measure, pure, "bytes")
+	s.Note("full_pure_bytes_"+measure, float64(packed), "bytes")
 	return nil
 }
 
@@ -147,7 +148,7 @@ func (s *stand) sizes(context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.note(program.measure, float64(info.Size())/(1<<20), "MiB")
+		s.Note(program.measure, float64(info.Size())/(1<<20), "MiB")
 	}
 	return nil
 }
