@@ -151,10 +151,10 @@ func (r *Rollout) withdraw() {
 
 // Exposure is what an abort can and cannot promise (R11): shown before and after it.
 type Exposure struct {
-	Taken       int // sites that have been seen with the version
-	Outstanding int // offers that have not ended
-	MayApply    int // of these, sites that are away or have not answered, with a lease that still runs: they may apply whatever is decided
-	LastLease   time.Time
+	Taken       int       `json:"taken"`       // sites that have been seen with the version
+	Outstanding int       `json:"outstanding"` // offers that have not ended
+	MayApply    int       `json:"mayApply"`    // of these, sites that are away or have not answered, with a lease that still runs: they may apply whatever is decided
+	LastLease   time.Time `json:"lastLease,omitzero"`
 }
 
 // Exposure counts as of now.

@@ -88,6 +88,23 @@ func (r *Rollout) Explain(now time.Time) Explanation {
 	return e
 }
 
+// Progress is how far each wave is.
+func (r *Rollout) Progress() []WaveProgress {
+	x := r.indexed()
+	progress := make([]WaveProgress, len(r.Waves))
+	for w := range r.Waves {
+		progress[w] = WaveProgress{Name: r.Waves[w].Name, State: r.Waves[w].state(), Tally: x.tallies[w]}
+	}
+	return progress
+}
+
+// WaveProgress is a wave's state and counts.
+type WaveProgress struct {
+	Name  string `json:"name"`
+	State string `json:"state"` // waiting, open, soaking, passed
+	Tally Tally  `json:"tally"`
+}
+
 func (w *Wave) state() string {
 	switch {
 	case !w.Passed.IsZero():
@@ -119,6 +136,9 @@ func (r *Rollout) explainSite(i int) (e SiteExplanation, worth bool) {
 		e.Held = HoldAway
 	default:
 		e.Held = r.barred(f)
+	}
+	if e.Held == HoldConflict {
+		e.Why = f.Conflict
 	}
 	return e, e.Held != ""
 }

@@ -35,7 +35,18 @@ type known struct {
 
 // Tally counts the sites of a wave by what they are to its gate.
 type Tally struct {
-	Size, Ready, Barred, Away, InFlight, Unknown, Succeeded, Late, Failed, Reverted, Skipped, Unavailable int
+	Size        int `json:"size"`
+	Ready       int `json:"ready,omitempty"`  // can be offered
+	Barred      int `json:"barred,omitempty"` // connected, and held for a reason of their own
+	Away        int `json:"away,omitempty"`   // not offered: offline or cordoned
+	InFlight    int `json:"inFlight,omitempty"`
+	Unknown     int `json:"unknown,omitempty"`
+	Succeeded   int `json:"succeeded"`
+	Late        int `json:"late,omitempty"` // succeeded, and said so again after the soak
+	Failed      int `json:"failed,omitempty"`
+	Reverted    int `json:"reverted,omitempty"`
+	Skipped     int `json:"skipped,omitempty"`
+	Unavailable int `json:"unavailable,omitempty"` // count against the budget
 }
 
 // lane is a line of sites that the same window and the same region's budget let through.

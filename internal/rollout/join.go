@@ -56,6 +56,9 @@ func (r *Rollout) selects(f Facts, groups map[string]string) error {
 		}
 	}
 	last := r.Plan.Spec.Waves[len(r.Plan.Spec.Waves)-1].Sites
+	if last.Count > 0 || last.Percent > 0 {
+		return refuse("join", "the last wave is a number or a share of sites, and has them")
+	}
 	in, err := z.matcher(last.target())
 	if err != nil {
 		return refuse("join", "%v", err)
