@@ -195,7 +195,7 @@ func (c *Client) do(ctx context.Context, method string, query url.Values, body [
 		return nil, fmt.Errorf("request: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+c.token)
-	if method == http.MethodPost {
+	if len(body) > 0 {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := c.http.Do(request)

@@ -24,6 +24,16 @@
 //	POST   /v1/sites/{site}/replacement       TokenRequest -> TokenGrant
 //	POST   /v1/sites/{site}/decommission      Decommission -> Site
 //	POST   /v1/sites/{site}/labels            LabelChange -> Site
+//	GET    /v1/groups                         []Group
+//	GET    /v1/groups/{group}                 Group
+//	PUT    /v1/groups/{group}                 GroupRequest -> Group
+//	DELETE /v1/groups/{group}                 Group
+//	GET    /v1/rollouts                       []Rollout
+//	POST   /v1/rollouts                       RolloutRequest -> RolloutStart
+//	GET    /v1/rollouts/{id}                  Rollout
+//	GET    /v1/rollouts/{id}/explanation      rollout.Explanation
+//	POST   /v1/rollouts/{id}/{act}            RolloutAct -> RolloutActed         {act} is pause, resume, approval, abort or rollback
+//	GET    /v1/bundles/{name}/{version}/fleet RolloutFleet
 //	GET    /v1/audit                          []AuditRecord   ?limit=
 //	GET    /v1/audit/verification             AuditVerdict
 //

@@ -149,7 +149,7 @@ func who(*http.Request) string { return "admin" }
 
 // targetOf is what a request was about.
 func targetOf(r *http.Request, value any) string {
-	for _, name := range []string{"site", "id", "key"} {
+	for _, name := range []string{"site", "id", "key", "group"} {
 		if target := r.PathValue(name); target != "" {
 			return fmt.Sprintf("%.100s", target)
 		}

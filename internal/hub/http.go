@@ -49,6 +49,7 @@ func (h *Hub) routes() http.Handler {
 	mux.HandleFunc("POST /v1/assignments", write(h, "assign", h.postAssignment))
 	mux.HandleFunc("POST /v1/unassignments", write(h, "unassign", h.postUnassignment))
 	h.identityRoutes(mux)
+	h.groupRoutes(mux)
 	mux.HandleFunc("GET /v1/drift", answer(h.getDrift))
 	mux.HandleFunc("GET /v1/events", answer(h.getEvents))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

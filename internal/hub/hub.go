@@ -32,6 +32,8 @@ type Store interface {
 	Get(ctx context.Context, subject string) (stream.Message, error)
 	// Each calls f with the messages of a stream that match filter ("" is all), from a sequence on, up to the newest.
 	Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error
+	// Delete removes the messages of a stream whose subject matches.
+	Delete(ctx context.Context, name, subject string) error
 	// Follow calls f with the messages of a stream from a sequence on, for ever.
 	Follow(ctx context.Context, name string, from uint64, f func(stream.Message) error) error
 }

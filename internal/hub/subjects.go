@@ -3,6 +3,7 @@ package hub
 import (
 	"crypto/ed25519"
 	"encoding/hex"
+	"strings"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
@@ -24,3 +25,17 @@ func EnrolSubject(key ed25519.PublicKey) string { return "hf.enrol." + hex.Encod
 
 // auditSubject takes one record after another (stream AUDIT).
 const auditSubject = "hf.audit"
+
+// RolloutSubject holds a rollout's head (stream ROLLOUTS, one message a subject, swapped). partSubject holds chunk n of the packed rollout with
+// the digest (stream ROLLOUTPARTS): it is written before the head that names it, and deleted after the one that does not any more.
+func RolloutSubject(id string) string { return "hf.rollout." + id }
+
+func partSubject(id string, digest bundle.Digest, n string) string {
+	return "hf.part." + id + "." + strings.TrimPrefix(string(digest), "sha256:") + "." + n
+}
+
+// leaderSubject holds who leads the rollouts (stream ROLLOUTS).
+const leaderSubject = "hf.leader"
+
+// GroupSubject holds a group (stream GROUPS).
+func GroupSubject(name bundle.Name) string { return "hf.group." + string(name) }

@@ -26,6 +26,8 @@ type View struct {
 	heartBeat time.Duration
 	sites     map[bundle.SiteID]*siteView
 	catalog   map[bundle.Ref]CatalogEntry
+	releases  map[bundle.Digest]CatalogEntry // the same by manifest
+	groups    map[bundle.Name]groupRecord
 }
 
 type siteView struct {
@@ -42,7 +44,10 @@ type siteView struct {
 
 // NewView is the picture of an empty fleet. hubKey is the hub's own signing key.
 func NewView(hubKey ed25519.PublicKey, heartBeat time.Duration) *View {
-	return &View{hubKey, heartBeat, map[bundle.SiteID]*siteView{}, map[bundle.Ref]CatalogEntry{}}
+	return &View{
+		hubKey: hubKey, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
+		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{},
+	}
 }
 
 // Fold takes a message into the picture. An error says why it was refused; where it is about a site, the site's alarms say so too.
@@ -53,8 +58,11 @@ func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 		return nil, fmt.Errorf("subject %.120q: unknown", m.Subject)
 	}
 	kind, rest, _ := strings.Cut(path, ".")
-	if kind == "catalog" {
+	switch kind {
+	case "catalog":
 		return nil, v.foldCatalog(m)
+	case "group":
+		return nil, v.foldGroup(m)
 	}
 	id, err := bundle.ParseSiteID(rest)
 	if err != nil {
@@ -96,7 +104,7 @@ func (v *View) foldCatalog(m stream.Message) error {
 	if CatalogSubject(entry.ref()) != m.Subject {
 		return fmt.Errorf("%s: the record is of %s", m.Subject, entry.ref())
 	}
-	v.catalog[entry.ref()] = entry
+	v.catalog[entry.ref()], v.releases[entry.Digest] = entry, entry
 	return nil
 }
 

@@ -42,6 +42,10 @@ const (
 	Catalog = "CATALOG"
 	Tokens  = "TOKENS"
 	Audit   = "AUDIT"
+
+	Rollouts     = "ROLLOUTS"
+	RolloutParts = "ROLLOUTPARTS"
+	Groups       = "GROUPS"
 )
 
 // Keep is what a stream does with a second message on a subject.
@@ -85,6 +89,10 @@ var Rules = []Rule{
 	{Catalog, []string{"hf.catalog.>"}, First, nil, "", "which manifest is name@version"},
 	{Tokens, []string{"hf.token.*", "hf.enrol.*"}, Newest, nil, "", "join tokens and who asked to join"},
 	{Audit, []string{"hf.audit"}, Ever, nil, "", "who did what"},
+	// Heads are small, so that every hub follows them; what is large is beside them.
+	{Rollouts, []string{"hf.rollout.*", "hf.leader"}, Newest, nil, "", "heads of rollouts, and who leads them"},
+	{RolloutParts, []string{"hf.part.*.*.*"}, Newest, nil, "", "rollouts in packed chunks"},
+	{Groups, []string{"hf.group.*"}, Newest, nil, "", "named label selectors"},
 }
 
 // Message is one stored message.
