@@ -189,7 +189,7 @@ func (r *bundleStatus) count(s api.Site, want fleetsync.AssignedBundle) {
 		case fleetsync.PhaseCurrent:
 			r.Current++
 			return
-		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed:
+		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseHalted:
 			r.Failing++
 			return
 		}

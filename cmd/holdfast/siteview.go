@@ -89,7 +89,7 @@ func phaseStyle(p fleetsync.Phase) style {
 	switch p {
 	case fleetsync.PhaseCurrent:
 		return good
-	case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed:
+	case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseHalted:
 		return bad
 	}
 	return warn

@@ -150,7 +150,7 @@ func (r *Rollout) judge(s *SiteRecord, e Evidence) (outcome Outcome, why string)
 		if e.Runs == goal.Digest {
 			return Succeeded, ""
 		}
-	case fleetsync.PhaseUnhealthy, fleetsync.PhaseReverting, fleetsync.PhaseRefused:
+	case fleetsync.PhaseUnhealthy, fleetsync.PhaseReverting, fleetsync.PhaseRefused, fleetsync.PhaseHalted:
 		return Failed, or(e.Reason, string(e.Phase))
 	case fleetsync.PhaseReverted:
 		return Reverted, or(e.Reason, string(e.Phase))

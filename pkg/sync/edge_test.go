@@ -79,7 +79,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, LinkChanged{Up: has("up")})
 	case "poke":
 		return s.step(t, Poked{})
-	case "look": // look seq=1 bundles=(shop@1.0.0) site=shop-1 ack=3 | look error=…
+	case "look": // look seq=1 bundles=(shop@1.0.0) rollout=r1/1 site=shop-1 ack=3 | look error=…
 		if e := arg("error"); e != "" {
 			return s.step(t, Looked{Err: e})
 		}
@@ -97,12 +97,15 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 			in.Requires = []bundle.Requirement{{Name: bundle.Name(need)}}
 		}
 		return s.step(t, in)
-	case "ran": // ran shop@1.0.0 [changed=3] [rejected|failed] [remove]
+	case "ran": // ran shop@1.0.0 [changed=3] [rejected|failed|halted] [remove]
 		r := ref()
 		in := Ran{Name: r.Name, Outcome: OutcomeApplied, Remove: has("remove"), Objects: 3, Changed: number("changed"), Pruned: number("pruned")}
 		in.Spec = s.spec(r)
 		if has("rejected") {
 			in.Outcome, in.Reason, in.Object, in.Message = OutcomeRejected, "Rejected", "ConfigMap/shop/a", "data: invalid"
+		}
+		if has("halted") {
+			in.Outcome, in.Reason, in.Message = OutcomeHalted, "Halted", "the bundle is empty and would delete everything it owned"
 		}
 		if has("failed") {
 			in.Outcome, in.Reason, in.Message = OutcomeFailed, "ClusterUnreachable", "connection refused"
@@ -142,6 +145,7 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 	var in Looked
 	a := Assignment{Site: "shop-1", Issued: s.now}
 	forged := false
+	var rollout *RolloutRef
 	for _, arg := range d.CmdArgs {
 		switch arg.Key {
 		case "seq":
@@ -158,10 +162,17 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 				}
 				a.Bundles = append(a.Bundles, AssignedBundle{Name: r.Name, Version: r.Version, Digest: digestOf(string(r.Version))})
 			}
+		case "rollout": // rollout=r1/2
+			id, attempt, _ := strings.Cut(arg.Vals[0], "/")
+			rollout = &RolloutRef{ID: id}
+			rollout.Attempt, _ = strconv.Atoi(attempt)
 		case "ack":
 			upto, _ := strconv.ParseUint(arg.Vals[0], 10, 64)
 			in.Ack = s.seal(t, TypeAck, Ack{Site: "shop-1", Epoch: s.edge.Epoch(), Upto: upto})
 		}
+	}
+	for i := range a.Bundles {
+		a.Bundles[i].Rollout = rollout
 	}
 	if a.Sequence > 0 {
 		in.Assignment = s.seal(t, TypeAssignment, a)

@@ -86,6 +86,7 @@ const (
 	PhaseFailed    Phase = "Failed"    // the API server refused it, or it cannot be fetched or reached; retried
 	PhaseReverting Phase = "Reverting" // not healthy in time: going back to the last good version
 	PhaseReverted  Phase = "Reverted"  // the last good version is in force again; the wanted one is quarantined until a new order
+	PhaseHalted    Phase = "Halted"    // not applied, because what it would do is suspicious: what was in force stays so until a new order
 	PhaseRemoving  Phase = "Removing"  // unassigned, objects being deleted
 )
 
@@ -131,6 +132,8 @@ type BundleStatus struct {
 	Drift         []Drift        `json:"drift,omitempty"`     // uncorrected, at most 50
 	DriftCount    int            `json:"driftCount"`          // uncorrected now
 	Corrected     uint64         `json:"corrected"`           // corrections since the bundle came
+	// Rollout is whose offer the desired version is; nil: ordered by hand.
+	Rollout *RolloutRef `json:"rollout,omitempty"`
 }
 
 // ObjectStatus is an object that is not healthy.
@@ -185,6 +188,7 @@ const (
 	EventUnhealthy      EventKind = "Unhealthy"
 	EventReverting      EventKind = "RevertStarted"
 	EventReverted       EventKind = "Reverted"
+	EventHalted         EventKind = "Halted" // an apply was not begun because what it would do is suspicious
 	EventRemoved        EventKind = "Removed"
 	EventDriftCorrected EventKind = "DriftCorrected"
 	EventDriftFound     EventKind = "DriftFound"
@@ -210,6 +214,7 @@ type Event struct {
 	Message  string         `json:"message,omitempty"`
 	Paths    []string       `json:"paths,omitempty"`
 	Offline  bool           `json:"offline,omitempty"` // the link was away when it happened
+	Rollout  *RolloutRef    `json:"rollout,omitempty"` // whose offer the bundle's version is
 	From     uint64         `json:"from,omitempty"`    // of a gap, inclusive
 	To       uint64         `json:"to,omitempty"`      // of a gap, inclusive
 }

@@ -23,9 +23,11 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 			e.bundles[b.Name] = h
 		}
 		if h.Want != nil && h.Want.Spec == want.Spec {
-			continue
+			if !e.reordered(now, b, h, out) {
+				continue
+			}
 		}
-		h.attempts, h.retryAt, h.deadline, h.refused = 0, time.Time{}, time.Time{}, false
+		h.attempts, h.retryAt, h.deadline, h.refused, h.Quarantined = 0, time.Time{}, time.Time{}, false, ""
 		phase := PhaseFetching
 		if h.loaded[b.Digest] && h.Accepted == b.Digest && h.Want != nil {
 			phase = PhaseAccepted
@@ -178,7 +180,7 @@ func (e *Edge) about(h *held, name bundle.Name, ev Event) Event {
 		of = h.resumable()
 	}
 	if of != nil {
-		ev.Version, ev.Digest = of.Bundle.Version, of.Bundle.Digest
+		ev.Version, ev.Digest, ev.Rollout = of.Bundle.Version, of.Bundle.Digest, of.Bundle.Rollout
 	}
 	return ev
 }
@@ -300,6 +302,10 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 }
 
 func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
+	if in.Outcome == OutcomeHalted {
+		e.halt(now, in, h, out)
+		return
+	}
 	h.attempts++
 	h.retryAt = now.Add(pause(h.attempts))
 	if in.Outcome == OutcomeRejected { // nothing was changed: what was applied before stays in force

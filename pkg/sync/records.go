@@ -56,7 +56,7 @@ type held struct {
 	Applied *order `json:"applied,omitempty"`
 	// Good is the last order that became healthy: what a failed one is reverted to.
 	Good *order `json:"good,omitempty"`
-	// Quarantined is the spec of the last order that was reverted. It is not tried again.
+	// Quarantined is the spec of the last order that was reverted or halted. It is not tried again before a new order.
 	Quarantined   string               `json:"quarantined,omitempty"`
 	Current       bundle.Version       `json:"current,omitempty"`
 	CurrentDigest bundle.Digest        `json:"currentDigest,omitempty"`

@@ -29,7 +29,7 @@ func (e *Edge) state(now time.Time) State {
 			Objects: h.Objects, Rendered: h.Rendered, Unhealthy: h.unhealthy, DriftCount: len(h.drifted), Corrected: h.Corrected,
 		}
 		if h.Want != nil {
-			b.Desired, b.Digest = h.Want.Bundle.Version, h.Want.Bundle.Digest
+			b.Desired, b.Digest, b.Rollout = h.Want.Bundle.Version, h.Want.Bundle.Digest, h.Want.Bundle.Rollout
 		}
 		b.Unhealthy = b.Unhealthy[:min(len(b.Unhealthy), maxUnhealthy)]
 		for _, object := range slices.Sorted(maps.Keys(h.drifted)) {

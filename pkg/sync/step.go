@@ -72,6 +72,7 @@ const (
 	OutcomeApplied  Outcome = "applied"
 	OutcomeRejected Outcome = "rejected" // the API server refused an object; nothing was changed
 	OutcomeFailed   Outcome = "failed"   // begun or not even begun, and to be repeated
+	OutcomeHalted   Outcome = "halted"   // suspicious: nothing was changed, and nothing is before a new order
 )
 
 // Ran is the result of a Run.
