@@ -34,6 +34,11 @@
 //	GET    /v1/rollouts/{id}/explanation      rollout.Explanation
 //	POST   /v1/rollouts/{id}/{act}            RolloutAct -> RolloutActed         {act} is pause, resume, approval, abort or rollback
 //	GET    /v1/bundles/{name}/{version}/fleet RolloutFleet
+//	GET    /v1/whoami                         User
+//	GET    /v1/users                          []User
+//	POST   /v1/users                          UserRequest -> UserGrant           409 where the user exists
+//	POST   /v1/users/{user}/renewal           UserRenewal -> UserGrant
+//	POST   /v1/users/{user}/revocation        Because -> User
 //	GET    /v1/audit                          []AuditRecord   ?limit=
 //	GET    /v1/audit/verification             AuditVerdict
 //

@@ -32,6 +32,8 @@ var rules = []rule{
 		"the protocol and the edge's decisions are pure, so that the simulation runs the real ones"},
 	{"internal/rollout", []string{thirdParty, "net/http", module + "internal/hub", module + "internal/edge", module + "internal/api", module + "cmd"},
 		"rollouts are decided without I/O, so that the desk explains and simulates with the very same reducer"},
+	{"internal/access", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
+		"who may do what is decided without I/O and without anyone else's code"},
 	{"internal/enrol", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"who becomes a site is decided without I/O and without anyone else's code"},
 	{"internal/enrol/device", []string{module + "internal/hub", module + "internal/api", module + "internal/bus"},
@@ -88,7 +90,7 @@ func foreign(path string) bool {
 
 // TestCoresTouchNothing looks at direct imports: through fmt everything reaches os.
 func TestCoresTouchNothing(t *testing.T) {
-	bans(t, []string{"pkg/bundle", "pkg/verify", "pkg/sync", "internal/rollout"},
+	bans(t, []string{"pkg/bundle", "pkg/verify", "pkg/sync", "internal/rollout", "internal/access"},
 		[]string{"os", "os/exec", "io/fs", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log", "sync", "sync/atomic", "path/filepath"},
 		"a core has no I/O, no chance and no goroutines")
 }

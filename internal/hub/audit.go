@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
@@ -135,7 +134,7 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 			problem := problemOf(err)
 			record.Outcome, record.Detail = problem.Reason, problem.Title
 		}
-		auditing, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
+		auditing, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), auditTime)
 		defer cancel()
 		if auditErr := h.audit(auditing, record); auditErr != nil && err == nil {
 			err = auditErr
@@ -144,12 +143,12 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 	})
 }
 
-// who is the operator behind a request. There is one token, the admin's.
-func who(*http.Request) string { return "admin" }
+// who is the name of the user behind a request.
+func who(r *http.Request) string { return actorOf(r.Context()).name }
 
 // targetOf is what a request was about.
 func targetOf(r *http.Request, value any) string {
-	for _, name := range []string{"site", "id", "key", "group"} {
+	for _, name := range []string{"site", "id", "key", "group", "user"} {
 		if target := r.PathValue(name); target != "" {
 			return fmt.Sprintf("%.100s", target)
 		}
@@ -161,6 +160,8 @@ func targetOf(r *http.Request, value any) string {
 		}
 	case api.SiteGrant:
 		return string(value.Site)
+	case api.UserGrant:
+		return value.User.Name
 	case api.TokenGrant:
 		return value.Token.ID
 	case []api.AssignResult:

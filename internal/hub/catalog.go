@@ -99,7 +99,7 @@ func (h *Hub) checkCounter(signed verify.Signed) error {
 func (h *Hub) pushed(ref bundle.Ref, duplicate bool) api.Bundle {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b, _ := h.view.Bundle(h.cfg.Now(), ref)
+	b, _ := h.view.Bundle(h.cfg.Now(), ref, nil)
 	b.Duplicate = duplicate
 	return b
 }

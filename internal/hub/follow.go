@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/access"
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -142,9 +143,9 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 	return nil
 }
 
-// Events gives the newest events, of one site or of all where site is empty, that were received at or after since: at most limit, oldest first.
+// Events gives the newest events, of one site or of all of the sites where site is empty, that were received at or after since: at most limit, oldest first.
 // It reads the stream backwards in growing windows, because a stream may hold months.
-func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, limit int) ([]api.SiteEvent, error) {
+func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, limit int, sites access.Sites) ([]api.SiteEvent, error) {
 	filter := ""
 	if site != "" {
 		filter = fleetsync.EventSubject(site)
@@ -157,7 +158,7 @@ func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, l
 		if last > window {
 			from = last - window + 1
 		}
-		events, complete, err := h.eventsFrom(ctx, filter, from, since, limit)
+		events, complete, err := h.eventsFrom(ctx, filter, from, since, limit, sites)
 		if err != nil {
 			return nil, fmt.Errorf("events: %w", err)
 		}
@@ -168,7 +169,7 @@ func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, l
 }
 
 // eventsFrom gives the newest events of a window; complete says that older windows hold nothing that was received since.
-func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since time.Time, limit int) (events []api.SiteEvent, complete bool, err error) {
+func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since time.Time, limit int, sites access.Sites) (events []api.SiteEvent, complete bool, err error) {
 	line := newTimeline(limit)
 	err = h.store.Each(ctx, stream.Events, filter, from, func(m stream.Message) error {
 		if m.Time.Before(since) {
@@ -183,8 +184,8 @@ func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since 
 		record, known := h.view.Record(site)
 		h.mu.Unlock()
 		var batch fleetsync.EventBatch
-		if !known || record.open(fleetsync.TypeEvents, m, &batch) != nil || batch.Site != site {
-			return nil // refused when it was folded, and in the site's alarms
+		if !known || !sites.Has(record.Labels) || record.open(fleetsync.TypeEvents, m, &batch) != nil || batch.Site != site {
+			return nil // not asked for, or refused when it was folded, and in the site's alarms
 		}
 		_ = line.add(batch, m.Time) // as above
 		return nil

@@ -149,44 +149,44 @@ func (h *Hub) changeGroup(ctx context.Context, name bundle.Name, edit func(*grou
 	return fmt.Errorf("group %s: %w %d times", name, stream.ErrConflict, assignTries)
 }
 
-// groupRoutes are the endpoints about groups.
-func (h *Hub) groupRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/groups", answer(func(http.ResponseWriter, *http.Request) ([]api.Group, error) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.view.Groups(), nil
-	}))
-	mux.HandleFunc("GET /v1/groups/{group}", answer(func(_ http.ResponseWriter, r *http.Request) (api.Group, error) {
-		name, err := groupOf(r)
-		if err != nil {
-			return api.Group{}, err
-		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		group, known := h.view.Group(name)
-		if !known {
-			return group, unknownGroup(name)
-		}
-		return group, nil
-	}))
-	mux.HandleFunc("PUT /v1/groups/{group}", write(h, "group set", func(w http.ResponseWriter, r *http.Request) (api.Group, error) {
-		name, err := groupOf(r)
-		if err != nil {
-			return api.Group{}, err
-		}
-		request, err := decodeRequest[api.GroupRequest](w, r)
-		if err != nil {
-			return api.Group{}, err
-		}
-		return h.SetGroup(context.WithoutCancel(r.Context()), name, request)
-	}))
-	mux.HandleFunc("DELETE /v1/groups/{group}", write(h, "group delete", func(_ http.ResponseWriter, r *http.Request) (api.Group, error) {
-		name, err := groupOf(r)
-		if err != nil {
-			return api.Group{}, err
-		}
-		return h.DeleteGroup(context.WithoutCancel(r.Context()), name)
-	}))
+func (h *Hub) getGroups(http.ResponseWriter, *http.Request) ([]api.Group, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view.Groups(), nil
+}
+
+func (h *Hub) getGroup(_ http.ResponseWriter, r *http.Request) (api.Group, error) {
+	name, err := groupOf(r)
+	if err != nil {
+		return api.Group{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	group, known := h.view.Group(name)
+	if !known {
+		return group, unknownGroup(name)
+	}
+	return group, nil
+}
+
+func (h *Hub) putGroup(w http.ResponseWriter, r *http.Request) (api.Group, error) {
+	name, err := groupOf(r)
+	if err != nil {
+		return api.Group{}, err
+	}
+	request, err := decodeRequest[api.GroupRequest](w, r)
+	if err != nil {
+		return api.Group{}, err
+	}
+	return h.SetGroup(context.WithoutCancel(r.Context()), name, request)
+}
+
+func (h *Hub) deleteGroup(_ http.ResponseWriter, r *http.Request) (api.Group, error) {
+	name, err := groupOf(r)
+	if err != nil {
+		return api.Group{}, err
+	}
+	return h.DeleteGroup(context.WithoutCancel(r.Context()), name)
 }
 
 func groupOf(r *http.Request) (bundle.Name, error) {

@@ -2,12 +2,14 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,39 +38,6 @@ func (h *Hub) newServer() *http.Server {
 	}
 }
 
-func (h *Hub) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/version", answer(h.getVersion))
-	mux.HandleFunc("POST /v1/bundles", write(h, "bundle push", h.postBundle))
-	mux.HandleFunc("GET /v1/bundles", answer(h.getBundles))
-	mux.HandleFunc("GET /v1/bundles/{name}/{version}", answer(h.getBundle))
-	mux.HandleFunc("GET /v1/bundles/{name}/{version}/file", h.getBundleFile)
-	mux.HandleFunc("POST /v1/sites", write(h, "site add", h.postSite))
-	mux.HandleFunc("GET /v1/sites", answer(h.getSites))
-	mux.HandleFunc("GET /v1/sites/{site}", answer(h.getSite))
-	mux.HandleFunc("POST /v1/assignments", write(h, "assign", h.postAssignment))
-	mux.HandleFunc("POST /v1/unassignments", write(h, "unassign", h.postUnassignment))
-	h.identityRoutes(mux)
-	h.groupRoutes(mux)
-	mux.HandleFunc("GET /v1/drift", answer(h.getDrift))
-	mux.HandleFunc("GET /v1/events", answer(h.getEvents))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler, pattern := mux.Handler(r)
-		if pattern == "" {
-			// ServeMux answers in plain text; it is asked only for the status, 404 or 405.
-			probe := &statusOnly{header: http.Header{}}
-			handler.ServeHTTP(probe, r)
-			if allow := probe.header.Get("Allow"); allow != "" {
-				w.Header().Set("Allow", allow)
-			}
-			status := max(probe.status, http.StatusNotFound)
-			writeProblem(w, api.Problem{Status: status, Title: fmt.Sprintf("%s %.200q is not part of this API", r.Method, r.URL.Path), Reason: "NoSuchEndpoint"})
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
-}
-
 // statusOnly keeps the status of an answer and nothing else.
 type statusOnly struct {
 	header http.Header
@@ -79,19 +48,21 @@ func (s *statusOnly) Header() http.Header         { return s.header }
 func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 
-// admitted lets in who has the admin token.
+// admitted lets in who has a token that this hub knows, and hands on who that is.
 func (h *Hub) admitted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !isBearer || !h.doorkeeper.admits(token) {
+		if !isBearer {
+			token = ""
+		}
+		user, err := h.admit(r.Context(), token)
+		if err != nil {
+			h.noteRefusal(context.WithoutCancel(r.Context()), cmp.Or(user.name, addressOf(r)), "log in", err)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
-			writeProblem(w, api.Problem{
-				Status: http.StatusUnauthorized, Title: "not admitted", Detail: "the request has no token that this hub knows", Reason: "Unauthorized",
-				Hint: "the admin's token is in " + ContextFileName + " in the hub's data directory",
-			})
+			writeProblem(w, problemOf(err))
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(withActor(r.Context(), user)))
 	})
 }
 
@@ -195,10 +166,10 @@ func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, er
 	return h.Push(context.WithoutCancel(r.Context()), file)
 }
 
-func (h *Hub) getBundles(http.ResponseWriter, *http.Request) ([]api.Bundle, error) {
+func (h *Hub) getBundles(_ http.ResponseWriter, r *http.Request) ([]api.Bundle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.view.Bundles(h.cfg.Now()), nil
+	return h.view.Bundles(h.cfg.Now(), actorOf(r.Context()).sites), nil
 }
 
 func refOf(r *http.Request) (bundle.Ref, error) {
@@ -216,7 +187,7 @@ func (h *Hub) getBundle(_ http.ResponseWriter, r *http.Request) (api.Bundle, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b, known := h.view.Bundle(h.cfg.Now(), ref)
+	b, known := h.view.Bundle(h.cfg.Now(), ref, actorOf(r.Context()).sites)
 	if !known {
 		return b, unknownBundle(ref)
 	}
@@ -243,6 +214,9 @@ func (h *Hub) postSite(w http.ResponseWriter, r *http.Request) (api.SiteGrant, e
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
+	if a := actorOf(r.Context()); !a.sees(request.Labels) {
+		return api.SiteGrant{}, outOfScope(a, request.ID)
+	}
 	return h.AddSite(r.Context(), request)
 }
 
@@ -253,7 +227,8 @@ func (h *Hub) getSites(_ http.ResponseWriter, r *http.Request) ([]api.Site, erro
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.view.Sites(h.cfg.Now(), selector), nil
+	a := actorOf(r.Context())
+	return slices.DeleteFunc(h.view.Sites(h.cfg.Now(), selector), func(s api.Site) bool { return !a.sees(s.Labels) }), nil
 }
 
 func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) {
@@ -264,8 +239,8 @@ func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	site, known := h.view.Site(h.cfg.Now(), id)
-	if !known {
-		return site, unknownSite(id)
+	if !known || !actorOf(r.Context()).sees(site.Labels) {
+		return api.Site{}, unknownSite(id)
 	}
 	return site, nil
 }
@@ -273,6 +248,9 @@ func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) 
 func (h *Hub) postAssignment(w http.ResponseWriter, r *http.Request) ([]api.AssignResult, error) {
 	request, err := decodeRequest[api.AssignRequest](w, r)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.allowed(r.Context(), request.Sites...); err != nil {
 		return nil, err
 	}
 	return h.Assign(r.Context(), request)
@@ -283,10 +261,13 @@ func (h *Hub) postUnassignment(w http.ResponseWriter, r *http.Request) ([]api.As
 	if err != nil {
 		return nil, err
 	}
+	if err := h.allowed(r.Context(), request.Sites...); err != nil {
+		return nil, err
+	}
 	return h.Unassign(r.Context(), request)
 }
 
-// siteAsked is the site of the query, or empty for all. A site that is not known is refused.
+// siteAsked is the site of the query, or empty for all. A site that is not known, or not in the user's scope, is refused.
 func (h *Hub) siteAsked(r *http.Request) (bundle.SiteID, error) {
 	text := r.URL.Query().Get("site")
 	if text == "" {
@@ -298,7 +279,7 @@ func (h *Hub) siteAsked(r *http.Request) (bundle.SiteID, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, known := h.view.Record(id); !known {
+	if record, known := h.view.Record(id); !known || !actorOf(r.Context()).sees(record.Labels) {
 		return "", unknownSite(id)
 	}
 	return id, nil
@@ -311,7 +292,7 @@ func (h *Hub) getDrift(_ http.ResponseWriter, r *http.Request) ([]api.SiteDrift,
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.view.Drift(h.cfg.Now(), site), nil
+	return h.view.Drift(h.cfg.Now(), site, actorOf(r.Context()).sites), nil
 }
 
 func (h *Hub) getEvents(_ http.ResponseWriter, r *http.Request) ([]api.SiteEvent, error) {
@@ -330,5 +311,5 @@ func (h *Hub) getEvents(_ http.ResponseWriter, r *http.Request) ([]api.SiteEvent
 			return nil, malformed("limit is not a number of events", fmt.Errorf("%.80q: want 1 to %d", text, maxEvents))
 		}
 	}
-	return h.Events(r.Context(), site, since, limit)
+	return h.Events(r.Context(), site, since, limit, actorOf(r.Context()).sites)
 }

@@ -15,30 +15,28 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
-// identityRoutes are the operator's endpoints about tokens, approvals and the life of sites.
-func (h *Hub) identityRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/tokens", write(h, "token create", h.postToken))
-	mux.HandleFunc("GET /v1/tokens", answer(func(_ http.ResponseWriter, r *http.Request) ([]api.Token, error) { return h.Tokens(r.Context()) }))
-	mux.HandleFunc("POST /v1/tokens/{id}/revocation", write(h, "token revoke", h.postTokenRevocation))
-	mux.HandleFunc("GET /v1/enrolments", answer(func(_ http.ResponseWriter, r *http.Request) ([]enrol.Enrolment, error) {
-		return h.Enrolments(r.Context())
-	}))
-	mux.HandleFunc("POST /v1/enrolments/{key}/decision", write(h, "site decide", h.postDecision))
-	mux.HandleFunc("POST /v1/sites/{site}/replacement", write(h, "site replace", h.postReplacement))
-	mux.HandleFunc("POST /v1/sites/{site}/revocation", write(h, "site revoke", rule(h, func(ctx context.Context, id bundle.SiteID, request api.Because, by string) error {
-		return h.RevokeSite(ctx, id, by, request.Why)
-	})))
-	mux.HandleFunc("POST /v1/sites/{site}/release", write(h, "site release", rule(h, func(ctx context.Context, id bundle.SiteID, _ api.Because, _ string) error {
-		return h.ReleaseSite(ctx, id)
-	})))
-	mux.HandleFunc("POST /v1/sites/{site}/decommission", write(h, "site decommission", rule(h, h.DecommissionSite)))
-	mux.HandleFunc("POST /v1/sites/{site}/labels", write(h, "site label", rule(h, func(ctx context.Context, id bundle.SiteID, change api.LabelChange, _ string) error {
-		return h.LabelSite(ctx, id, change)
-	})))
-	mux.HandleFunc("GET /v1/audit", answer(h.getAudit))
-	mux.HandleFunc("GET /v1/audit/verification", answer(func(_ http.ResponseWriter, r *http.Request) (api.AuditVerdict, error) {
-		return h.VerifyAudit(r.Context())
-	}))
+func (h *Hub) getTokens(_ http.ResponseWriter, r *http.Request) ([]api.Token, error) {
+	return h.Tokens(r.Context())
+}
+
+func (h *Hub) getEnrolments(_ http.ResponseWriter, r *http.Request) ([]enrol.Enrolment, error) {
+	return h.Enrolments(r.Context())
+}
+
+func (h *Hub) getAuditVerdict(_ http.ResponseWriter, r *http.Request) (api.AuditVerdict, error) {
+	return h.VerifyAudit(r.Context())
+}
+
+func (h *Hub) revokeSite(ctx context.Context, id bundle.SiteID, request api.Because, by string) error {
+	return h.RevokeSite(ctx, id, by, request.Why)
+}
+
+func (h *Hub) releaseSite(ctx context.Context, id bundle.SiteID, _ api.Because, _ string) error {
+	return h.ReleaseSite(ctx, id)
+}
+
+func (h *Hub) labelSite(ctx context.Context, id bundle.SiteID, change api.LabelChange, _ string) error {
+	return h.LabelSite(ctx, id, change)
 }
 
 // rule makes an endpoint of a decision about a site; it answers with the site as it is then.
@@ -50,6 +48,9 @@ func rule[T any](h *Hub, carryOut func(ctx context.Context, id bundle.SiteID, re
 		}
 		request, err := decodeRequest[T](w, r)
 		if err != nil {
+			return api.Site{}, err
+		}
+		if err := h.allowed(r.Context(), id); err != nil {
 			return api.Site{}, err
 		}
 		// A client that goes away does not leave it half done.
@@ -75,6 +76,9 @@ func (h *Hub) postReplacement(w http.ResponseWriter, r *http.Request) (api.Token
 	}
 	request, err := decodeRequest[api.TokenRequest](w, r)
 	if err != nil {
+		return api.TokenGrant{}, err
+	}
+	if err := h.allowed(r.Context(), id); err != nil {
 		return api.TokenGrant{}, err
 	}
 	return h.ReplaceSite(r.Context(), id, request, who(r))
@@ -145,13 +149,14 @@ func (h *Hub) knock(what string, carryOut func(ctx context.Context, sealed []byt
 			reply, err = carryOut(ctx, sealed, from)
 		}
 		if err != nil {
-			h.noteRefusal(ctx, what, from, err)
+			h.noteRefusal(ctx, from, what, err)
 		}
 		return reply, err
 	}
 }
 
-func (h *Hub) noteRefusal(ctx context.Context, what, from string, err error) {
+// noteRefusal writes down who was refused what, as far as a flood leaves room.
+func (h *Hub) noteRefusal(ctx context.Context, who, what string, err error) {
 	refusal := problemOf(err)
 	if refusal.Status >= http.StatusInternalServerError {
 		return
@@ -161,10 +166,13 @@ func (h *Hub) noteRefusal(ctx context.Context, what, from string, err error) {
 		return
 	}
 	detail := refusal.Title
+	if refusal.Detail != "" {
+		detail += ": " + refusal.Detail
+	}
 	if missed > 0 {
 		detail += fmt.Sprintf(" (and %d refusals that were not written down)", missed)
 	}
-	if err := h.audit(ctx, api.AuditRecord{Who: from, What: what, Outcome: refusal.Reason, Detail: detail}); err != nil {
+	if err := h.audit(ctx, api.AuditRecord{Who: who, What: what, Outcome: refusal.Reason, Detail: detail}); err != nil {
 		h.log.Warn("a refusal is not in the audit log", zap.Error(err))
 	}
 }

@@ -95,6 +95,7 @@ type Hub struct {
 	acks    *acknowledger
 	warden  *warden
 	door    *door
+	users   *users
 	revoker revoker // nil: the bus is somebody else's
 
 	enrolling sync.Mutex // one enrolment is decided at a time
@@ -147,7 +148,7 @@ func (h *Hub) configure() (err error) {
 	if cfg.CredentialLife < time.Second {
 		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
 	}
-	h.door = newDoor()
+	h.door, h.users = newDoor(), newUsers()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -185,6 +186,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	if err := h.follow(ctx); err != nil {
+		return err
+	}
+	if err := h.followUsers(ctx); err != nil {
 		return err
 	}
 	if err := h.shutOut(); err != nil {

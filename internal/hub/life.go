@@ -235,6 +235,10 @@ func (h *Hub) LabelSite(ctx context.Context, id bundle.SiteID, change api.LabelC
 		if len(next) > maxLabels {
 			return false, refuse(http.StatusBadRequest, "Malformed", fmt.Sprintf("site %s: %d labels are more than the %d it may have", id, len(next), maxLabels), "", "")
 		}
+		// Nobody labels a site out of the own scope: it could not be labelled back.
+		if a := actorOf(ctx); !a.sees(next) {
+			return false, outOfScope(a, id)
+		}
 		changed := !maps.Equal(r.Labels, next)
 		r.Labels = next
 		return changed, nil

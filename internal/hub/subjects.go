@@ -39,3 +39,8 @@ const leaderSubject = "hf.leader"
 
 // GroupSubject holds a group (stream GROUPS).
 func GroupSubject(name bundle.Name) string { return "hf.group." + string(name) }
+
+// UserSubject holds an access.User, seenSubject when it was last there (stream USERS, one message a subject, the hub's alone).
+func UserSubject(name string) string { return "hf.user." + name }
+
+func seenSubject(name string) string { return "hf.seen." + name }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-fleet/holdfast/internal/access"
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -309,13 +310,13 @@ func (s *siteView) alarms() []string {
 	return alarms
 }
 
-// Drift is the uncorrected drift of one site, or of all where the site is empty.
-func (v *View) Drift(now time.Time, only bundle.SiteID) []api.SiteDrift {
+// Drift is the uncorrected drift of one of the sites, or of all of them where only is empty.
+func (v *View) Drift(now time.Time, only bundle.SiteID, sites access.Sites) []api.SiteDrift {
 	drift := []api.SiteDrift{}
 	for _, id := range v.ids() {
 		site := v.sites[id]
 		state, at := site.ingest.Snapshot()
-		if state == nil || (only != "" && id != only) {
+		if state == nil || (only != "" && id != only) || !sites.Has(site.record.Labels) {
 			continue
 		}
 		for _, status := range state.Bundles {
@@ -371,33 +372,34 @@ func compareReleases(a, b CatalogEntry) int {
 	return strings.Compare(string(a.Version), string(b.Version))
 }
 
-// Bundles is the catalog by name and counter, with the sites that are assigned each and those of them that say, and said lately, that they run it.
-func (v *View) Bundles(now time.Time) []api.Bundle {
+// Bundles is the catalog by name and counter, with those of the sites that are assigned each and those of them that say, and said lately, that
+// they run it.
+func (v *View) Bundles(now time.Time, sites access.Sites) []api.Bundle {
 	entries := slices.SortedFunc(maps.Values(v.catalog), compareReleases)
 	bundles := make([]api.Bundle, len(entries))
 	for i, entry := range entries {
-		bundles[i] = v.bundle(now, entry)
+		bundles[i] = v.bundle(now, entry, sites)
 	}
 	return bundles
 }
 
 // Bundle is one entry of the catalog with its counts.
-func (v *View) Bundle(now time.Time, ref bundle.Ref) (api.Bundle, bool) {
+func (v *View) Bundle(now time.Time, ref bundle.Ref, sites access.Sites) (api.Bundle, bool) {
 	entry, known := v.catalog[ref]
 	if !known {
 		return api.Bundle{}, false
 	}
-	return v.bundle(now, entry), true
+	return v.bundle(now, entry, sites), true
 }
 
-func (v *View) bundle(now time.Time, entry CatalogEntry) api.Bundle {
+func (v *View) bundle(now time.Time, entry CatalogEntry, sites access.Sites) api.Bundle {
 	b := api.Bundle{
 		Name: entry.Name, Version: entry.Version, Counter: entry.Counter, Digest: entry.Digest, Content: entry.Content, Objects: entry.Objects,
 		Size: entry.Size, Wire: entry.Wire, Deltas: entry.Deltas, Key: entry.Key, Created: entry.Created, Pushed: entry.Pushed,
 	}
 	for _, site := range v.sites {
 		for _, assigned := range site.desired.Bundles {
-			if assigned.Digest != entry.Digest {
+			if assigned.Digest != entry.Digest || !sites.Has(site.record.Labels) {
 				continue
 			}
 			b.Sites++

@@ -131,7 +131,7 @@ func TestP08_OnlyFreshSitesCountAsCurrent(t *testing.T) {
 		received(CatalogSubject(bundle.Ref{Name: "shop", Version: "1.0.0"}), entry, noon),
 		received(fleetsync.DesiredSubject("shop-1"), sealed(t, fleetsync.TypeAssignment, desiredAt(1), keyHub), noon))
 	counts := func(now time.Time) string {
-		b := view.Bundles(now)[0]
+		b := view.Bundles(now, nil)[0]
 		return fmt.Sprintf("%d of %d", b.Current, b.Sites)
 	}
 	if got := counts(minute(0)); got != "0 of 1" {
@@ -261,11 +261,11 @@ func TestDriftIsDated(t *testing.T) {
 	state := stateAt(1)
 	state.Bundles[0].DriftCount, state.Bundles[0].Drift = 1, []fleetsync.Drift{{Object: "ConfigMap/shop/a", Kind: fleetsync.DriftChanged}}
 	view := viewOf(t, received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), minute(1)))
-	drift := view.Drift(minute(9), "")
+	drift := view.Drift(minute(9), "", nil)
 	if len(drift) != 1 || drift[0].Count != 1 || drift[0].Freshness != api.Stale || !drift[0].At.Equal(minute(1)) {
 		t.Errorf("drift %+v", drift)
 	}
-	if other := view.Drift(minute(9), "shop-2"); len(other) != 0 {
+	if other := view.Drift(minute(9), "shop-2", nil); len(other) != 0 {
 		t.Errorf("drift of another site: %+v", other)
 	}
 }
@@ -287,6 +287,6 @@ func FuzzViewFold(f *testing.F) {
 		}
 		_, _ = view.Fold(received(subject, data, noon))
 		_ = view.Sites(noon, bundle.Selector{})
-		_ = view.Bundles(noon)
+		_ = view.Bundles(noon, nil)
 	})
 }

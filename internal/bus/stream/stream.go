@@ -46,6 +46,7 @@ const (
 	Rollouts     = "ROLLOUTS"
 	RolloutParts = "ROLLOUTPARTS"
 	Groups       = "GROUPS"
+	Users        = "USERS"
 )
 
 // Keep is what a stream does with a second message on a subject.
@@ -93,6 +94,7 @@ var Rules = []Rule{
 	{Rollouts, []string{"hf.rollout.*", "hf.leader"}, Newest, nil, "", "heads of rollouts, and who leads them"},
 	{RolloutParts, []string{"hf.part.*.*.*"}, Newest, nil, "", "rollouts in packed chunks"},
 	{Groups, []string{"hf.group.*"}, Newest, nil, "", "named label selectors"},
+	{Users, []string{"hf.user.*", "hf.seen.*"}, Newest, nil, "", "who may use the API, and when they last did"},
 }
 
 // Message is one stored message.

@@ -1,0 +1,161 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/access"
+	"github.com/holdfast-fleet/holdfast/internal/api"
+)
+
+// reach says what becomes of a user's scope at an endpoint.
+type reach int
+
+const (
+	// fleetWide is about the whole fleet: a user with a scope is refused.
+	fleetWide reach = iota
+	// inScope has a handler that shows and touches only what is in the user's scope.
+	inScope
+	// siteless says and touches nothing of sites.
+	siteless
+)
+
+// route is one endpoint with who may use it. All there is to be known of the API is in the table of them.
+type route struct {
+	pattern string
+	least   access.Role
+	reach   reach
+	what    string // as the audit log calls it; empty for what changes nothing
+	about   string // one line for people
+	handler http.HandlerFunc
+	takes   reflect.Type // of the JSON body; nil: none, or it is no JSON
+	gives   reflect.Type // of the JSON answer; nil: it is no JSON
+}
+
+// table are the endpoints that want a token. What two endpoints may be told apart by is in their patterns; the order says nothing.
+func (h *Hub) table() []route {
+	const viewer, operator, admin = access.Viewer, access.Operator, access.Admin
+	type none = struct{}
+	return []route{
+		reads("/v1/version", viewer, siteless, "The hub's version and fleet", h.getVersion),
+		reads("/v1/whoami", viewer, siteless, "The user of the token", h.getWhoAmI),
+
+		writes[none](h, "POST /v1/bundles", operator, fleetWide, "bundle push", "Take a bundle file into the catalog", h.postBundle),
+		reads("/v1/bundles", viewer, inScope, "The catalog", h.getBundles),
+		reads("/v1/bundles/{name}/{version}", viewer, inScope, "One entry of the catalog", h.getBundle),
+		{pattern: "GET /v1/bundles/{name}/{version}/file", least: viewer, reach: siteless, about: "The bundle file", handler: h.getBundleFile},
+
+		writes[api.SiteRequest](h, "POST /v1/sites", operator, inScope, "site add", "Make a site known", h.postSite),
+		reads("/v1/sites", viewer, inScope, "The sites", h.getSites),
+		reads("/v1/sites/{site}", viewer, inScope, "What is known of one site", h.getSite),
+		writes[api.AssignRequest](h, "POST /v1/assignments", operator, inScope, "assign", "Put a bundle into the assignments of sites", h.postAssignment),
+		writes[api.UnassignRequest](h, "POST /v1/unassignments", operator, inScope, "unassign", "Take a bundle out of the assignments of sites", h.postUnassignment),
+		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift),
+		reads("/v1/events", viewer, inScope, "Events, the oldest first", h.getEvents),
+
+		writes[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite)),
+		writes[api.Because](h, "POST /v1/sites/{site}/release", operator, inScope, "site release", "End a hold", rule(h, h.releaseSite)),
+		writes[api.TokenRequest](h, "POST /v1/sites/{site}/replacement", operator, inScope, "site replace", "Make the token with which other hardware takes a site's place", h.postReplacement),
+		writes[api.Decommission](h, "POST /v1/sites/{site}/decommission", operator, inScope, "site decommission", "Let a site leave the fleet", rule(h, h.DecommissionSite)),
+		writes[api.LabelChange](h, "POST /v1/sites/{site}/labels", operator, inScope, "site label", "Set and remove labels of a site", rule(h, h.labelSite)),
+
+		writes[api.TokenRequest](h, "POST /v1/tokens", operator, fleetWide, "token create", "Make a join token", h.postToken),
+		reads("/v1/tokens", operator, fleetWide, "The join tokens", h.getTokens),
+		writes[api.Because](h, "POST /v1/tokens/{id}/revocation", operator, fleetWide, "token revoke", "End a join token", h.postTokenRevocation),
+		reads("/v1/enrolments", operator, fleetWide, "The devices that asked to join", h.getEnrolments),
+		writes[api.Decision](h, "POST /v1/enrolments/{key}/decision", operator, fleetWide, "site decide", "Approve or reject a device by its fingerprint", h.postDecision),
+
+		reads("/v1/groups", viewer, fleetWide, "The groups", h.getGroups),
+		reads("/v1/groups/{group}", viewer, fleetWide, "One group", h.getGroup),
+		writes[api.GroupRequest](h, "PUT /v1/groups/{group}", operator, fleetWide, "group set", "Make a group or give it another selector", h.putGroup),
+		writes[none](h, "DELETE /v1/groups/{group}", operator, fleetWide, "group delete", "Forget a group", h.deleteGroup),
+
+		writes[api.UserRequest](h, "POST /v1/users", admin, fleetWide, "user add", "Make a user and its token", h.postUser),
+		reads("/v1/users", admin, fleetWide, "The users", h.getUsers),
+		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),
+		writes[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation),
+
+		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit),
+		reads("/v1/audit/verification", viewer, fleetWide, "Whether the audit log is whole", h.getAuditVerdict),
+	}
+}
+
+// endpoint gives a value or an error.
+type endpoint[T any] func(w http.ResponseWriter, r *http.Request) (T, error)
+
+// reads is the route of an endpoint that changes nothing.
+func reads[Out any](path string, least access.Role, reach reach, about string, f endpoint[Out]) route {
+	return route{pattern: "GET " + path, least: least, reach: reach, about: about, handler: answer(f), gives: reflect.TypeFor[Out]()}
+}
+
+// writes is the route of an endpoint that changes something: what became of it is in the audit log before it is answered.
+// In is what it takes as JSON, struct{} for nothing.
+func writes[In, Out any](h *Hub, pattern string, least access.Role, reach reach, what, about string, f endpoint[Out]) route {
+	takes := reflect.TypeFor[In]()
+	if takes == reflect.TypeFor[struct{}]() {
+		takes = nil
+	}
+	return route{pattern: pattern, least: least, reach: reach, what: what, about: about, handler: write(h, what, f), takes: takes, gives: reflect.TypeFor[Out]()}
+}
+
+// refusal is why a user may not use the endpoint at all; nil for one who may.
+func (rt route) refusal(a actor) error {
+	switch {
+	case !a.role.Covers(rt.least):
+		return refuse(http.StatusForbidden, "Forbidden", fmt.Sprintf("this takes the role %s", rt.least), fmt.Sprintf("%s has the role %s", a.name, a.role), "ask an admin: holdfast user list")
+	case rt.reach == fleetWide && !a.scope.Empty():
+		return refuse(http.StatusForbidden, "OutOfScope", "this is about the whole fleet", "the scope of "+a.name+" is "+a.scope.String(), "ask somebody without a scope")
+	}
+	return nil
+}
+
+// guarded lets in who may use the endpoint. A refusal is in the audit log, whether or not anything would have changed.
+func (h *Hub) guarded(rt route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := rt.refusal(actorOf(r.Context()))
+		if err == nil {
+			rt.handler(w, r)
+			return
+		}
+		problem, what := problemOf(err), rt.what
+		if what == "" {
+			what = rt.pattern
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), auditTime)
+		defer cancel()
+		if err := h.audit(ctx, api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, nil), Outcome: problem.Reason, Detail: problem.Title}); err != nil {
+			h.log.Warn("a refusal is not in the audit log", zap.Error(err))
+		}
+		writeProblem(w, problem)
+	}
+}
+
+// auditTime is how long an answer waits for its record.
+const auditTime = 10 * time.Second
+
+func (h *Hub) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range h.table() {
+		mux.HandleFunc(rt.pattern, h.guarded(rt))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler, pattern := mux.Handler(r)
+		if pattern == "" {
+			// ServeMux answers in plain text; it is asked only for the status, 404 or 405.
+			probe := &statusOnly{header: http.Header{}}
+			handler.ServeHTTP(probe, r)
+			if allow := probe.header.Get("Allow"); allow != "" {
+				w.Header().Set("Allow", allow)
+			}
+			status := max(probe.status, http.StatusNotFound)
+			writeProblem(w, api.Problem{Status: status, Title: fmt.Sprintf("%s %.200q is not part of this API", r.Method, r.URL.Path), Reason: "NoSuchEndpoint"})
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
