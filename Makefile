@@ -52,6 +52,10 @@ bench: build controlplane ## measure, print a table, write bench/out/main.json
 	@mkdir -p bench/out
 	go run ./test/bench -out bench/out/main.json
 
+.PHONY: bench-scale
+bench-scale: build ## one hub and 10,000 light sites: a few minutes, about 3 GiB; writes bench/out/fleet.json
+	go run ./test/bench/scale -out bench/out/fleet.json
+
 .PHONY: lint
 lint: ## vet, gofmt and the rules of .golangci.yaml
 	@test -z "$$(gofmt -l cmd pkg internal test)" || { gofmt -l cmd pkg internal test; echo 'run gofmt -w on these'; exit 1; }

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +49,9 @@ type Options struct {
 	Keys    Keys
 	Version string
 	Epoch   string // for a new store: random, 32 hex digits
-	Log     *zap.Logger
+	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
+	Rest func()
+	Log  *zap.Logger
 }
 
 // Keys are the ones a site signs and believes with.
@@ -84,6 +85,9 @@ const (
 
 // New makes an agent from its parts.
 func New(opts Options) *Agent {
+	if opts.Rest == nil {
+		opts.Rest = func() {}
+	}
 	a := &Agent{opts: opts, mail: newMailbox(), saved: opts.Marks}
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch,
@@ -317,8 +321,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 		run := *e.Run
 		a.work.Go(func() {
 			a.mail.put(a.opts.Workloads.Run(ctx, run, a.contents.load))
-			// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
-			debug.FreeOSMemory()
+			a.opts.Rest()
 		})
 	}
 	for _, s := range e.Send {
@@ -326,7 +329,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	}
 	if e.Retain != nil {
 		a.retain(e.Retain)
-		a.work.Go(debug.FreeOSMemory) // a change has come to its end
+		a.work.Go(a.opts.Rest) // a change has come to its end
 	}
 }
 

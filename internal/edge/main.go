@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -84,6 +85,8 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: NewWorkloads(cluster, c.Policy, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
 		Damage: m.damage, Keys: who.keys, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
+		Rest: debug.FreeOSMemory,
 	}).Run(ctx)
 }
 

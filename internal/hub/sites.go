@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
@@ -164,16 +165,25 @@ func (h *Hub) Unassign(ctx context.Context, request api.UnassignRequest) ([]api.
 // change decides a site's next assignment; changed is false where the current one stays.
 type change func(current fleetsync.Assignment, site SiteRecord) (next fleetsync.Assignment, changed bool, err error)
 
+// reassigning is how many sites are reassigned at a time: each waits for its own write to be on the disk.
+const reassigning = 32
+
 func (h *Hub) reassign(ctx context.Context, sites []bundle.SiteID, decide change) []api.AssignResult {
 	results := make([]api.AssignResult, len(sites))
+	var working errgroup.Group
+	working.SetLimit(reassigning)
 	for i, site := range sites {
-		sequence, changed, err := h.reassignSite(ctx, site, decide)
-		results[i] = api.AssignResult{Site: site, Sequence: sequence, Changed: changed}
-		if err != nil {
-			problem := problemOf(err)
-			results[i] = api.AssignResult{Site: site, Error: &problem}
-		}
+		working.Go(func() error {
+			sequence, changed, err := h.reassignSite(ctx, site, decide)
+			results[i] = api.AssignResult{Site: site, Sequence: sequence, Changed: changed}
+			if err != nil {
+				problem := problemOf(err)
+				results[i] = api.AssignResult{Site: site, Error: &problem}
+			}
+			return nil
+		})
 	}
+	_ = working.Wait() // each site has its own outcome
 	return results
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func (p Parameter) check() error {
 		if p.Type != TypeString {
 			return fmt.Errorf("parameter %s: a pattern is for strings, not for type %s", p.Name, p.Type)
 		}
-		if _, err := p.regexp(); err != nil {
+		if _, err := syntax.Parse(p.Pattern, syntax.Perl); err != nil {
 			return fmt.Errorf("parameter %s: pattern: %w", p.Name, err)
 		}
 	}
@@ -146,11 +147,16 @@ func (p Parameter) check() error {
 	return nil
 }
 
-func (p Parameter) regexp() (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(p.Pattern); err != nil {
-		return nil, err
+// matches says whether the pattern covers the whole value. Putting ^ and $ around it would say the same, but compiling that costs milliseconds:
+// Go then tries to make a one-pass matcher of the counted repetitions that people write here.
+func (p Parameter) matches(value string) (bool, error) {
+	pattern, err := regexp.Compile(p.Pattern)
+	if err != nil {
+		return false, err
 	}
-	return regexp.Compile(`^(?:` + p.Pattern + `)$`)
+	pattern.Longest()
+	at := pattern.FindStringIndex(value)
+	return at != nil && at[0] == 0 && at[1] == len(value), nil
 }
 
 // CheckValue says whether v – a string, int64 or bool – is a value of the parameter. The error names the parameter and never the value,
@@ -179,11 +185,11 @@ func (p Parameter) CheckValue(v any) error {
 	if p.Pattern == "" {
 		return nil
 	}
-	pattern, err := p.regexp()
+	matches, err := p.matches(v.(string))
 	if err != nil {
 		return fmt.Errorf("parameter %s: pattern: %w", p.Name, err)
 	}
-	if !pattern.MatchString(v.(string)) {
+	if !matches {
 		return fmt.Errorf("parameter %s: the value does not match the pattern %s", p.Name, p.Pattern)
 	}
 	return nil

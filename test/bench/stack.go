@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -108,7 +106,7 @@ func (s *stand) memory(ctx context.Context) error {
 	if err := pause(ctx, settling); err != nil {
 		return err
 	}
-	used, err := memoryOf(s.site.EdgePID())
+	used, err := fleet.Memory(s.site.EdgePID())
 	if err != nil {
 		s.Skip("memory of the agent", err.Error())
 		return nil
@@ -117,26 +115,6 @@ func (s *stand) memory(ctx context.Context) error {
 	s.Put("edge_anon_idle_mib", used["Anonymous"], "MiB", figures.AtMost(25))
 	s.Put("edge_rss_peak_mib", used["VmHWM"], "MiB", figures.AtMost(130))
 	return nil
-}
-
-// memoryOf reads what Linux says of a process, in MiB.
-func memoryOf(pid int) (map[string]float64, error) {
-	used := map[string]float64{}
-	for _, file := range []string{"smaps_rollup", "status"} {
-		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(string(raw)) {
-			words := strings.Fields(line)
-			if len(words) == 3 && words[2] == "kB" {
-				if kib, err := strconv.ParseFloat(words[1], 64); err == nil {
-					used[strings.TrimSuffix(words[0], ":")] = kib / 1024
-				}
-			}
-		}
-	}
-	return used, nil
 }
 
 // coldStart kills the agent while the hub is away, deletes an object, and starts it again.
