@@ -76,8 +76,8 @@ said once holds for later versions too, until it is said anew or lifted with --n
 	}
 	chosen := choiceFlags(cmd)
 	sets := cmd.Flags().StringArray("set", nil, "`name=value` of a parameter; may be repeated")
-	drift := cmd.Flags().String("drift", "", "`enforce` or report drift, whatever the bundle's policy says")
-	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport))
+	drift := cmd.Flags().String("drift", "", "`mode`: enforce, report or respect drift, whatever the bundle's policy says")
+	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport), string(bundle.DriftRespect))
 	scoped := scopeFlags(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -89,8 +89,10 @@ said once holds for later versions too, until it is said anew or lifted with --n
 			return err
 		}
 		mode := bundle.DriftMode(*drift)
-		if mode != "" && mode != bundle.DriftEnforce && mode != bundle.DriftReport {
-			return usagef(cmd, "--drift %q: want enforce or report", *drift)
+		if mode != "" {
+			if _, err := bundle.ParseDriftMode(*drift); err != nil {
+				return usagef(cmd, "--%v", err)
+			}
 		}
 		scope, err := scoped()
 		if err != nil {

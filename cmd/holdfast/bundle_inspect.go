@@ -115,6 +115,12 @@ func policyText(p bundle.Policy) string {
 	if len(p.Replace) > 0 {
 		words = append(words, "replace "+strings.Join(p.Replace, " "))
 	}
+	if len(p.DriftRules) > 0 {
+		words = append(words, fmt.Sprintf("%d drift %s", len(p.DriftRules), plural(len(p.DriftRules), "rule")))
+	}
+	if len(p.IgnoreManagers) > 0 {
+		words = append(words, "ignore what "+strings.Join(p.IgnoreManagers, ", ")+" hold")
+	}
 	if len(p.Ignore) > 0 {
 		words = append(words, fmt.Sprintf("%d ignore %s", len(p.Ignore), plural(len(p.Ignore), "rule")))
 	}

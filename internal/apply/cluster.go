@@ -42,6 +42,10 @@ type Patch struct {
 	DryRun  bool     // the server validates and answers, and stores nothing
 	Force   bool     // take over fields that other managers hold; without it they are a Conflict
 	Ignore  []string // JSON pointers: fields whose live values stay where the object exists
+	// Yield are field managers: what they hold stays as they have it.
+	Yield []string
+	// Base, where it is not empty, says what is respected: fields that are wanted as it has them stay as others have made them since.
+	Base Base
 }
 
 // Seen is what the API server says of an object, without its body.
@@ -53,6 +57,7 @@ type Seen struct {
 	Labels          map[string]string
 	Annotations     map[string]string
 	Deleting        bool // a deletion waits for finalizers or a grace period
+	Left            bool // by Apply: fields were left to others by the patch's Base
 	Verdict              // filled by Look with ViewStatus only
 }
 
@@ -88,6 +93,7 @@ const (
 type Difference struct {
 	Missing  bool     // the object does not exist
 	Paths    []string // JSON pointers, sorted, at most MaxPaths
+	Left     []string // likewise: what differs and stays by the patch's Base; not in Paths
 	Managers []string // who holds those fields now, other than Manager; the most recent first
 	Seen     Seen     // the live object, where it exists
 }
@@ -96,7 +102,7 @@ type Difference struct {
 const MaxPaths = 20
 
 // None says that there is no difference.
-func (d Difference) None() bool { return !d.Missing && len(d.Paths) == 0 }
+func (d Difference) None() bool { return !d.Missing && len(d.Paths) == 0 && len(d.Left) == 0 }
 
 // SightingKind is what a watch saw.
 type SightingKind int

@@ -21,9 +21,14 @@ type Object struct {
 	Hash string
 	// Ignore are the JSON pointers that the policy leaves to others once the object exists.
 	Ignore []string
+	// Drift is what is done about differences.
+	Drift bundle.DriftMode
+	// Yield are the field managers whose fields stay theirs.
+	Yield []string
 	// Replace says that the policy wants the object deleted and made anew where a change is refused as immutable.
 	Replace bool
 
+	base   Base // of what is respected; empty in the other modes
 	body   []byte
 	packed int // length of the body before packing; 0: not packed
 	sum    [sha256.Size]byte
@@ -102,10 +107,12 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 		}
 		o := Object{Ref: Ref{in.ID, in.Version}, Stage: bundle.Stage(in), body: body, sum: sha256.Sum256(body)}
 		for _, rule := range policy.Ignore {
-			if matches(rule.Target, in.ID) {
+			if rule.Target.Matches(in.ID) {
 				o.Ignore = append(o.Ignore, rule.Paths...)
 			}
 		}
+		o.Yield = policy.IgnoreManagers
+		o.keep(policy.DriftOf(in.ID))
 		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
 		o.leaves = in.ID.Group == "batch" && in.ID.Kind == "Job" && has(body, "spec", "ttlSecondsAfterFinished")
 		o.Hash = hashOf(o.sum, o.Version, o.Ignore)
@@ -115,6 +122,36 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 		d.Objects = append(d.Objects, o)
 	}
 	return d, nil
+}
+
+// keep decides what is done about drift of the object. Its body is not packed.
+func (o *Object) keep(mode bundle.DriftMode) {
+	o.Drift, o.base = mode, ""
+	if mode == bundle.DriftRespect {
+		o.base = BaseOf(o.body)
+	}
+}
+
+// WithDrift gives the same Desired with another drift mode for all its objects, as an assignment may order it. Nothing of it may be packed.
+func (d Desired) WithDrift(mode bundle.DriftMode) Desired {
+	d.Policy.Drift, d.Objects = mode, slices.Clone(d.Objects)
+	for i := range d.Objects {
+		d.Objects[i].keep(mode)
+	}
+	return d
+}
+
+// patch is the apply of the object on top of what base says was applied before.
+func (o *Object) patch(owner bundle.Name, base Base) (Patch, error) {
+	body, err := o.Body()
+	if err != nil {
+		return Patch{}, err
+	}
+	p := Patch{Ref: o.Ref, Body: body, Manager: Owner(owner), Force: true, Ignore: o.Ignore, Yield: o.Yield}
+	if o.Drift == bundle.DriftRespect {
+		p.Base = base
+	}
+	return p, nil
 }
 
 func hashOf(sum [sha256.Size]byte, version string, ignore []string) string {
@@ -133,11 +170,6 @@ func policyKind(id bundle.ObjectID) string {
 		return id.Kind
 	}
 	return id.Group + "/" + id.Kind
-}
-
-func matches(t bundle.PatchTarget, id bundle.ObjectID) bool {
-	return t.Kind == id.Kind && (t.Group == "" || t.Group == id.Group) &&
-		(t.Namespace == "" || t.Namespace == id.Namespace) && (t.Name == "" || t.Name == id.Name)
 }
 
 func isNamespace(id bundle.ObjectID) bool { return id.Group == "" && id.Kind == "Namespace" }

@@ -37,15 +37,17 @@
 //	A5  Nothing is deleted to be made anew but kinds that the policy lists, when the server calls their change immutable.
 //	A6  Passing failures are retried at most 8 times with growing, scattered pauses, Retry-After obeyed. Nothing else is.
 //	A7  Suspicion comes from facts, drift only from comparing with a dry run: neither defaults nor mutating webhooks are drift.
-//	A8  Drift names paths and managers, never values (T16).
+//	A8  Drift names paths and managers, never values; nor do refusals of Secrets and ConfigMaps (T16).
 //	A9  Corrections that are undone again and again, and comparisons that find nothing again and again, are spread by growing pauses (F21).
 //	A10 Every request about a bundle's objects, watches included, is made as the Scope's account, where it names one; as another account
 //	    everything is applied again, so that it shows that it may (T15). The inventory keeps who applied, which is who may remove.
 //	A11 Nothing in a protected namespace is applied, corrected or deleted, nor is the namespace itself.
 //	A12 What may not be watched is not called healthy.
+//	A13 On objects that are respected, fields that others changed stay theirs until a version changes those itself: the Base that the inventory keeps
+//	    says what was applied before. It costs two requests more for each dry run, apply and correction, as fields of ignored managers do.
 //
 // # Files
 //
-// The pure part: desired.go and scan.go (what is wanted), scope.go (what may be), inventory.go, fact.go, plan.go, guard.go, fight.go, health.go (pacing). The shell:
+// The pure part: desired.go and scan.go (what is wanted), base.go (what was, for what is respected), scope.go (what may be), inventory.go, fact.go, plan.go, guard.go, fight.go, health.go (pacing). The shell:
 // executor.go, preflight.go, prune.go, retry.go, watcher.go, subject.go. The port: cluster.go.
 package apply

@@ -16,12 +16,13 @@ type Drift struct {
 	Deleted  bool
 	Paths    []string // JSON pointers, at most MaxPaths
 	Managers []string // who holds those fields
+	Left     bool     // the policy leaves it so: it is only told
 	At       time.Time
-	Message  string // why nothing more is known
+	Message  string // why nothing more is known, or why it is left so
 }
 
 func (d Drift) same(o Drift) bool {
-	return d.Deleted == o.Deleted && slices.Equal(d.Paths, o.Paths) && slices.Equal(d.Managers, o.Managers) && d.Message == o.Message
+	return d.Deleted == o.Deleted && slices.Equal(d.Paths, o.Paths) && slices.Equal(d.Managers, o.Managers) && d.Left == o.Left && d.Message == o.Message
 }
 
 // DriftSeen says that an object differs, or with Gone that it no longer does without our doing. Equal drift is told once.

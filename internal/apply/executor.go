@@ -244,11 +244,19 @@ type attempt struct {
 }
 
 func (a *attempt) patch(name bundle.Name, dryRun bool) (Patch, error) {
-	body, err := a.Object.Body()
+	base := a.Was.Base
+	if a.Action == Repair { // exactly this was applied, whether the record has its base or not
+		base = a.Object.base
+	}
+	p, err := a.Object.patch(name, base)
 	if err != nil {
 		return Patch{}, &ServerError{Class: Permanent, Words: err.Error()}
 	}
-	return Patch{Ref: a.Object.Ref, Body: body, Manager: Owner(name), DryRun: dryRun, Force: a.force, Ignore: a.Object.Ignore}, nil
+	p.DryRun, p.Force = dryRun, a.force
+	if a.replace { // nobody holds a field of what does not exist
+		p.Base, p.Yield = "", nil
+	}
+	return p, nil
 }
 
 // stages applies what is not done yet, stage by stage, and stops after the first stage with a refusal.
@@ -309,7 +317,7 @@ func (r *run) applyOne(ctx context.Context, a *attempt) error {
 func itemOf(o *Object, seen Seen, adopted bool) Item {
 	f := factOf(seen)
 	return Item{Ref: o.Ref, Stage: o.Stage, UID: f.UID, ResourceVersion: f.ResourceVersion, Generation: f.Generation,
-		Hash: o.Hash, Print: f.Print, Adopted: adopted}
+		Hash: o.Hash, Print: f.Print, Adopted: adopted, Base: o.base, Left: seen.Left}
 }
 
 func (r *run) record(a *attempt, item Item) {

@@ -35,6 +35,10 @@ type Item struct {
 	Print string
 	// Adopted objects existed before the bundle came.
 	Adopted bool
+	// Base names the fields of what was applied last in full; of objects that are respected only.
+	Base Base
+	// Left says that fields were left to others then.
+	Left bool
 }
 
 // Inventory is what a bundle owns at the site, in apply order. The zero value owns nothing.
@@ -85,6 +89,8 @@ type recordItem struct {
 	Hash       string `json:"h,omitempty"`
 	Print      string `json:"p,omitempty"`
 	Adopted    bool   `json:"a,omitempty"`
+	Base       Base   `json:"b,omitempty"`
+	Left       bool   `json:"l,omitempty"`
 }
 
 // Encode cuts the inventory into records of at most MaxRecord bytes; there is always at least one.
@@ -95,9 +101,9 @@ func (inv Inventory) Encode() ([][]byte, error) {
 	parts := [][]recordItem{nil}
 	size := 0
 	for _, it := range inv.Items {
-		r := recordItem{it.Group, it.Version, it.Kind, it.Namespace, it.Name, it.Stage, it.UID, it.ResourceVersion, it.Generation, it.Hash, it.Print, it.Adopted}
+		r := recordItem{it.Group, it.Version, it.Kind, it.Namespace, it.Name, it.Stage, it.UID, it.ResourceVersion, it.Generation, it.Hash, it.Print, it.Adopted, it.Base, it.Left}
 		// A generous bound of the encoded length: every byte of a name could need no more than six.
-		length := 160 + 6*(len(r.Group)+len(r.Version)+len(r.Kind)+len(r.Namespace)+len(r.Name)) + len(r.UID) + len(r.Revision) + len(r.Hash) + len(r.Print)
+		length := 160 + 6*(len(r.Group)+len(r.Version)+len(r.Kind)+len(r.Namespace)+len(r.Name)) + len(r.UID) + len(r.Revision) + len(r.Hash) + len(r.Print) + len(r.Base)
 		last := len(parts) - 1
 		if len(parts[last]) == recordItems || size+length > recordBytes && len(parts[last]) > 0 {
 			parts, last, size = append(parts, nil), last+1, 0
@@ -164,7 +170,7 @@ func DecodeInventory(records [][]byte) (Inventory, error) {
 				return Inventory{}, fmt.Errorf("inventory: record %d: %s stands twice", i+1, id)
 			}
 			seen[id] = true
-			inv.Items = append(inv.Items, Item{Ref{id, it.Version}, it.Stage, it.UID, it.Revision, it.Generation, it.Hash, it.Print, it.Adopted})
+			inv.Items = append(inv.Items, Item{Ref{id, it.Version}, it.Stage, it.UID, it.Revision, it.Generation, it.Hash, it.Print, it.Adopted, it.Base, it.Left})
 		}
 		if len(inv.Items) > MaxItems {
 			return Inventory{}, fmt.Errorf("inventory: more than %d objects", MaxItems)

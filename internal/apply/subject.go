@@ -19,6 +19,7 @@ type subject struct {
 	wakeAt              time.Time // when a timer enqueues it
 
 	drift         *Drift // told and not corrected
+	recheck       bool   // to be compared, suspicious or not: fields were left to others
 	compared      string // resource version that was last compared, or "gone"
 	idle          int    // comparisons in a row that found nothing
 	notBefore     time.Time
@@ -183,7 +184,7 @@ func (w *Watcher) next(t *tracked, s *subject) (task, time.Duration) {
 	if !present {
 		state = "gone"
 	}
-	suspicious := k.synced && s.object.suspect(s.item, fact, present) != Unsuspicious && !fact.Deleting
+	suspicious := k.synced && !fact.Deleting && (s.object.suspect(s.item, fact, present) != Unsuspicious || s.recheck && present)
 	if wait := s.notBefore.Sub(now); wait > 0 && (suspicious || s.correctWanted) {
 		return w.orLook(s, now, wait)
 	}
@@ -239,10 +240,11 @@ func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject, desir
 		s.notBefore = now.Add(pause)
 		return nil, pause
 	}
-	s.failures = 0
+	s.failures, s.recheck = 0, false
 	if diff.None() {
 		f := factOf(diff.Seen)
 		s.item.UID, s.item.ResourceVersion, s.item.Generation, s.item.Print = f.UID, f.ResourceVersion, f.Generation, f.Print
+		s.item.Left = false
 		s.idle++
 		if s.idle > idleFree {
 			s.notBefore = now.Add(growing(s.idle-idleFree, idleFirst, idleLongest))
@@ -260,6 +262,12 @@ func (w *Watcher) compare(ctx context.Context, key subjectKey, s *subject, desir
 	}
 	s.idle = 0
 	drift := Drift{Object: key.object, Deleted: diff.Missing, Paths: diff.Paths, Managers: diff.Managers, At: now}
+	switch {
+	case s.object.Drift == bundle.DriftReport:
+		drift.Left, drift.Message = true, "reported only, by policy"
+	case !diff.Missing && len(diff.Paths) == 0:
+		drift.Paths, drift.Left, drift.Message = diff.Left, true, "left to whoever changed it, by policy"
+	}
 	if diff.Missing {
 		s.verdict = Verdict{StatusNotFound, "deleted"}
 	}
@@ -296,7 +304,7 @@ func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, desir
 		return Corrected{Bundle: key.bundle, Drift: drift, Err: err}, pause
 	}
 	s.failures, s.drift, s.correctWanted, s.compared = 0, nil, false, ""
-	s.item = left
+	s.item, s.recheck = left, left.Left
 	s.fight.Corrected(now, drift.Managers)
 	s.lookWanted = !passive(key.object)
 	if !s.lookWanted {
@@ -432,20 +440,19 @@ func (w *Watcher) quiet() time.Duration {
 
 // diff compares one object with what is desired.
 func (e *Executor) diff(ctx context.Context, of *Desired, o *Object) (Difference, error) {
-	body, err := o.Body()
+	patch, err := o.patch(of.Ref.Name, o.base)
 	if err != nil {
 		return Difference{}, err
 	}
-	return e.as(of.Scope.Account).Diff(ctx, Patch{Ref: o.Ref, Body: body, Manager: Owner(of.Ref.Name), Force: true, Ignore: o.Ignore})
+	return e.as(of.Scope.Account).Diff(ctx, patch)
 }
 
 // Correct puts one object back as it was applied, taking back fields that others took. It does not retry.
 func (e *Executor) Correct(ctx context.Context, of *Desired, o *Object, was Item) (Item, error) {
-	body, err := o.Body()
+	patch, err := o.patch(of.Ref.Name, o.base)
 	if err != nil {
 		return was, err
 	}
-	patch := Patch{Ref: o.Ref, Body: body, Manager: Owner(of.Ref.Name), Force: true, Ignore: o.Ignore}
 	cluster := e.as(of.Scope.Account)
 	seen, err := cluster.Apply(ctx, patch)
 	if err != nil && ClassOf(err) == Immutable && o.Replace {

@@ -150,7 +150,7 @@ func (w *Watcher) Release(name bundle.Name) {
 	t.held = false
 	for _, id := range t.order {
 		s := t.subjects[id]
-		if k := w.watches[t.lookout(s.object)]; s.lookWanted || s.drift != nil || s.correctWanted || k.synced && s.suspicion(k) != Unsuspicious {
+		if k := w.watches[t.lookout(s.object)]; s.lookWanted || s.drift != nil || s.correctWanted || k.synced && (s.recheck || s.suspicion(k) != Unsuspicious) {
 			w.enqueue(subjectKey{name, id})
 		}
 	}
@@ -179,6 +179,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 				s.verdict = old.verdict
 			}
 		}
+		s.recheck = s.item.Left
 		s.lookWanted = !passive(o.ObjectID)
 		t.subjects[o.ObjectID] = s
 		t.order = append(t.order, o.ObjectID)
@@ -194,7 +195,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 		s := t.subjects[id]
 		k := w.watches[t.lookout(s.object)]
 		k.seed(s.item)
-		if s.lookWanted || s.drift != nil || k.synced && s.suspicion(k) != Unsuspicious {
+		if s.lookWanted || s.drift != nil || k.synced && (s.recheck || s.suspicion(k) != Unsuspicious) {
 			w.enqueue(subjectKey{desired.Ref.Name, id})
 		}
 	}
@@ -341,7 +342,7 @@ func (w *Watcher) sighted(at lookout, k *watch, s Sighting) {
 		}
 		k.seen = now
 		w.everyAt(at, func(key subjectKey, s *subject) {
-			if s.suspicion(k) != Unsuspicious || s.drift != nil || s.lookWanted {
+			if s.suspicion(k) != Unsuspicious || s.recheck || s.drift != nil || s.lookWanted {
 				w.enqueue(key)
 			}
 		})

@@ -55,7 +55,7 @@ func (l *lookout) hear(e apply.Event) {
 			what = "gone"
 		}
 		l.said = append(l.said, fmt.Sprint(what, " ", e.Drift.Object, " ", e.Drift.Paths, " ", e.Drift.Managers))
-		if l.correct && !e.Gone {
+		if l.correct && !e.Gone && !e.Drift.Left {
 			l.Correct(e.Bundle, e.Drift.Object)
 		}
 	case apply.Corrected:
@@ -134,6 +134,83 @@ func TestDriftIsCorrected(t *testing.T) {
 	inv, _ := l.Inventory("shop")
 	if inv.Items[1].UID == s.inventory.Items[1].UID {
 		t.Error("the inventory does not know the new object")
+	}
+}
+
+// What others changed since our apply is told and stays – over corrections of the rest, restarts and versions that do not change it themselves –
+// until they give it up. What is deleted comes back.
+func TestDriftIsRespected(t *testing.T) {
+	s := newSite(t)
+	policy := bundle.Policy{Prune: true, Drift: bundle.DriftEnforce, DriftRules: []bundle.DriftRule{{Target: bundle.PatchTarget{Kind: "ConfigMap", Name: "a"}, Drift: bundle.DriftRespect}}}
+	version := func(k, l string) apply.Desired {
+		return desirePolicy(t, "shop", []bundle.Object{configMap("default", "b", "1"),
+			object(fmt.Sprintf(`{"apiVersion":"v1","data":{"k":%q,"l":%q},"kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}`, k, l))}, policy)
+	}
+	a := bundle.ObjectID{Kind: "ConfigMap", Namespace: "default", Name: "a"}
+	data := func(want string) {
+		t.Helper()
+		if got := fmt.Sprint(s.cluster.Body(a)["data"]); got != want {
+			t.Errorf("data is %s, want %s", got, want)
+		}
+	}
+	told := "changed ConfigMap/default/a [/data/k] [kubectl-edit]"
+	d := version("1", "1")
+	s.must(d)
+	l := watch(t, s.executor, true, s.track(d))
+	l.synced(t, 1)
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "by hand")
+	l.heard(t, told)
+	edit(t, s.cluster, "default", "b", "kubectl-edit", "by hand")
+	l.heard(t, told, "changed ConfigMap/default/b [/data/k] [kubectl-edit]", "corrected ConfigMap/default/b <nil>")
+	s.inventory, _ = l.Inventory("shop")
+	l.stop()
+	data("map[k:by hand l:1]")
+
+	// A later version that leaves it alone, and a life that begins with it.
+	d = version("1", "2")
+	s.must(d)
+	data("map[k:by hand l:2]")
+	l = watch(t, s.executor, true, s.track(d))
+	l.heard(t, told)
+	// The object comes back whole.
+	s.cluster.Remove(a)
+	l.heard(t, told, "deleted ConfigMap/default/a [] []", "corrected ConfigMap/default/a <nil>")
+	data("map[k:1 l:2]")
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "again")
+	l.heard(t, told, "deleted ConfigMap/default/a [] []", "corrected ConfigMap/default/a <nil>", told)
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "1")
+	l.heard(t, told, "deleted ConfigMap/default/a [] []", "corrected ConfigMap/default/a <nil>", told, "gone ConfigMap/default/a [/data/k] [kubectl-edit]")
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "again")
+	l.heard(t, told, "deleted ConfigMap/default/a [] []", "corrected ConfigMap/default/a <nil>", told, "gone ConfigMap/default/a [/data/k] [kubectl-edit]", told)
+	s.inventory, _ = l.Inventory("shop")
+	l.stop()
+
+	// A version that changes the field itself has it.
+	s.must(version("3", "2"))
+	data("map[k:3 l:2]")
+}
+
+// A bundle that was enforced and is respected from now on takes what it finds changed then as changed by others.
+func TestRespectBeginsWithWhatWasApplied(t *testing.T) {
+	s := newSite(t)
+	objects := []bundle.Object{configMap("default", "a", "1")}
+	s.must(desire(t, "shop", objects))
+	d := desire(t, "shop", objects).WithDrift(bundle.DriftRespect)
+	based, changed := apply.Rebase(d, s.inventory)
+	if !changed {
+		t.Fatal("no base was added")
+	}
+	s.inventory = based
+	if _, changed := apply.Rebase(d, based); changed {
+		t.Error("the base was added twice")
+	}
+	edit(t, s.cluster, "default", "a", "kubectl-edit", "by hand")
+	s.must(d)
+	if v := s.cluster.Body(objects[0].ID)["data"]; fmt.Sprint(v) != "map[k:by hand]" {
+		t.Errorf("data %v", v)
+	}
+	if !s.inventory.Items[0].Left {
+		t.Error("the inventory does not know that something was left")
 	}
 }
 

@@ -504,8 +504,16 @@ func TestT16_SecretsStaySecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.whole("the edit is undone", func() bool { return len(l.told(fleetsync.EventDriftCorrected)) == 1 })
-	l.assign(l.publish("2.1.0", 4, []bundle.Object{secret(canary + "-new"), configMap("a", "1")}))
+	respected := l.publish("2.1.0", 4, []bundle.Object{secret(canary + "-new"), configMap("a", canary)}, func(m *bundle.Manifest) { m.Policy.Drift = bundle.DriftRespect })
+	l.assign(respected)
 	l.current("2.1.0")
+	if err := l.cluster.Edit(id, "kubectl-edit", func(body map[string]any) { body["stringData"].(map[string]any)["password"] = canary + "-respected" }); err != nil {
+		t.Fatal(err)
+	}
+	l.whole("the change is told and left", func() bool { return len(l.told(fleetsync.EventDriftFound)) == 1 })
+	if drift := l.status("shop").Drift; len(drift) > 1 || l.cluster.Body(id)["stringData"].(map[string]any)["password"] != canary+"-respected" {
+		t.Errorf("drift %+v", drift)
+	}
 	l.desk.mu.Lock()
 	sinks := fmt.Sprintf("%+v\n%+v", l.desk.state, l.events)
 	l.desk.mu.Unlock()

@@ -45,7 +45,7 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	}
 	m := verified.Manifest()
 	result.Counter, result.Epoch, result.Objects = m.Counter, verified.Signed().Mark().Epoch, m.Content.Objects
-	result.Drift, result.Requires = m.Policy.Drift, m.Requires
+	result.Requires = m.Requires
 	result.HealthTimeout = time.Duration(m.Policy.HealthTimeoutSeconds) * time.Second
 	return result
 }

@@ -55,7 +55,7 @@ func (w *KubeWorkloads) told(e apply.Event) {
 	defer w.mu.Unlock()
 	switch e := e.(type) {
 	case apply.DriftSeen:
-		w.sink(fleetsync.DriftSeen{Name: e.Bundle, Drift: driftOf(e.Drift), Gone: e.Gone})
+		w.sink(fleetsync.DriftSeen{Name: e.Bundle, Drift: driftOf(e.Drift), Left: e.Drift.Left, Gone: e.Gone})
 	case apply.Corrected:
 		c := fleetsync.Corrected{Name: e.Bundle, Drift: driftOf(e.Drift)}
 		if e.Err != nil {
@@ -108,8 +108,12 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	w.mu.Unlock()
 	ran.Rendered, ran.Objects = desired.Rendered, len(desired.Objects)
 	if asRecorded(desired, inventory) { // after a restart: the first list of the watches shows what is no longer so
-		w.watcher.Track(desired, inventory)
-		return nil
+		based, changed := apply.Rebase(desired, inventory)
+		if changed {
+			err = w.record(run.Bundle.Name, based)
+		}
+		w.watcher.Track(desired, based)
+		return err
 	}
 	result, err := w.executor.Apply(ctx, apply.Request{
 		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account),
@@ -161,6 +165,9 @@ func (w *KubeWorkloads) prepare(run fleetsync.Run, load func(bundle.Digest) (ver
 		return apply.Desired{}, apply.Inventory{}, err
 	case err != nil:
 		return apply.Desired{}, apply.Inventory{}, &unrenderable{err}
+	}
+	if run.Bundle.Drift != "" {
+		desired = desired.WithDrift(run.Bundle.Drift)
 	}
 	inventory, err := w.inventory(run.Bundle.Name)
 	return desired, inventory, err

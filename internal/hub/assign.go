@@ -25,8 +25,8 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 		return current, false, refuse(http.StatusUnprocessableEntity, "WrongTarget", fmt.Sprintf("bundle %s is not meant for site %s", manifest.Ref(), site.Site),
 			fmt.Sprintf("its target is %q, the site's labels are %q", manifest.Target.Selector, labelText(site.Labels)), "")
 	}
-	if wanted.Drift != "" && wanted.Drift != bundle.DriftEnforce && wanted.Drift != bundle.DriftReport {
-		return current, false, refuse(http.StatusBadRequest, "BadDriftMode", fmt.Sprintf("drift mode %.40q is not known", wanted.Drift), "", "use enforce or report, or leave it to the bundle")
+	if _, err := bundle.ParseDriftMode(string(wanted.Drift)); wanted.Drift != "" && err != nil {
+		return current, false, refuse(http.StatusBadRequest, "BadDriftMode", fmt.Sprintf("drift mode %.40q is not known", wanted.Drift), "", "use enforce, report or respect, or leave it to the bundle")
 	}
 	switch {
 	case wanted.Scope == nil:

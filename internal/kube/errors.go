@@ -1,9 +1,12 @@
 package kube
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"regexp"
@@ -100,9 +103,13 @@ func fromStatus(status metav1.Status, code int) *apply.ServerError {
 			}
 		}
 	}
+	out.Words = typedValue.ReplaceAllString(out.Words, "${1}…}")
 	out.Class = classify(status, code, out)
 	return out
 }
+
+// typedValue is how the server prints a value that does not fit its schema.
+var typedValue = regexp.MustCompile(`(&value\.valueUnstructured\{Value:)[^}]*\}`)
 
 // withoutValue leaves a large value out of a complaint about it: a whole pod template hides the complaint, and may hold secrets (T16).
 func withoutValue(complaint string) string {
@@ -117,6 +124,37 @@ func withoutValue(complaint string) string {
 		return complaint
 	}
 	return before + mark + "…" + rest[decoder.InputOffset():]
+}
+
+// discreet takes what a Secret or ConfigMap holds out of a complaint about it: values stay at the site (T16).
+func discreet(err error, patch apply.Patch) error {
+	var s *apply.ServerError
+	if patch.Group != "" || patch.Kind != "Secret" && patch.Kind != "ConfigMap" || !errors.As(err, &s) {
+		return err
+	}
+	var holds struct {
+		Data       map[string]any `json:"data"`
+		StringData map[string]any `json:"stringData"`
+		BinaryData map[string]any `json:"binaryData"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(patch.Body))
+	decoder.UseNumber()
+	if decoder.Decode(&holds) != nil {
+		return err
+	}
+	const shortest = 3 // what is shorter is in every sentence
+	for _, values := range []map[string]any{holds.Data, holds.StringData, holds.BinaryData} {
+		for _, v := range values {
+			text := fmt.Sprint(v)
+			raw, _ := base64.StdEncoding.DecodeString(text)
+			for _, secret := range []string{text, strings.Trim(strconv.Quote(text), `"`), string(raw)} {
+				if len(secret) >= shortest {
+					s.Words = strings.ReplaceAll(s.Words, secret, "…")
+				}
+			}
+		}
+	}
+	return err
 }
 
 var (

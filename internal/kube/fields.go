@@ -139,6 +139,13 @@ func heldByAnother(live *unstructured.Unstructured, tokens []string, manager str
 	})
 }
 
+// heldBy says that one of the managers holds the field itself.
+func heldBy(live *unstructured.Unstructured, tokens, managers []string) bool {
+	return slices.ContainsFunc(live.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+		return slices.Contains(managers, e.Manager) && holds(fieldsOf(e), live.Object, tokens)
+	})
+}
+
 func fieldsOf(e metav1.ManagedFieldsEntry) map[string]any {
 	var fields map[string]any
 	if e.FieldsV1 == nil || json.Unmarshal(e.FieldsV1.GetRawBytes(), &fields) != nil {
@@ -207,4 +214,9 @@ func same(keys, object map[string]any) bool {
 		}
 	}
 	return true
+}
+
+// escape writes a key as a token of a JSON pointer.
+func escape(key string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }

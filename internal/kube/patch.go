@@ -28,7 +28,13 @@ func (c *Conn) Apply(ctx context.Context, patch apply.Patch) (apply.Seen, error)
 	if err != nil {
 		return apply.Seen{}, err
 	}
-	body := patch.Body
+	body, left := patch.Body, false
+	if len(patch.Yield) > 0 || patch.Base != "" {
+		if body, left, err = c.respecting(ctx, patch); err != nil {
+			return apply.Seen{}, err
+		}
+		patch.Body = body
+	}
 	if len(patch.Ignore) > 0 {
 		if body, err = c.yielding(ctx, path, patch); err != nil {
 			return apply.Seen{}, err
@@ -44,9 +50,10 @@ func (c *Conn) Apply(ctx context.Context, patch apply.Patch) (apply.Seen, error)
 	answer, err := c.do(ctx, request{method: http.MethodPatch, path: path, query: query, contentType: applyPatch, accept: acceptMetadata,
 		body: bytes.NewReader(body), size: int64(len(body))})
 	if err != nil {
-		return apply.Seen{}, c.about(patch.Ref, err)
+		return apply.Seen{}, discreet(c.about(patch.Ref, err), patch)
 	}
 	seen, err := decodeSeen(patch.ObjectID, answer)
+	seen.Left = left
 	if err == nil && patch.DryRun && seen.ResourceVersion == "" {
 		seen.UID = "" // made up for the dry run
 	}

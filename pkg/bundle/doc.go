@@ -45,6 +45,20 @@
 // A string in content or in a patch may hold references to parameters, written exactly "${{ params.NAME }}". Variants are patches for the sites whose
 // labels match. pkg/bundle/render puts them together, after verification, at the site or at the desk, with the same result.
 //
+// # Drift
+//
+// A policy says what a site does about objects that are not as they were applied: for the bundle (drift) and for single objects (driftRules, by
+// target, the first that matches; an annotation would be a second way to say it, and one that patches and charts change by accident).
+//
+//   - enforce: it is put back and reported.
+//   - report: it is reported.
+//   - respect: a field that others changed since it was applied stays theirs and is reported, also while later versions are applied that do not
+//     change it themselves. A version that does change it has it. What was deleted is made again. Of an object with more than 512 fields, any change of
+//     ours makes all fields ours. What a Secret says in stringData is put back: in data it is respected.
+//
+// Fields named in ignore, and what the field managers in ignoreManagers hold, are none of that: neither drift nor corrected nor told. What is reported are
+// paths and the names of managers. No values, and no hashes of them either: a short password can be guessed from its hash.
+//
 // # Guarantees
 //
 //   - B1 One manifest, one spelling: DecodeManifest accepts exactly the bytes that EncodeManifest writes.

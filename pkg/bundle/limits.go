@@ -21,6 +21,8 @@ const (
 	maxPatches     = 64 // of one variant
 	maxIgnoreRules = 256
 	maxReplace     = 64
+	maxManagers    = 64  // field managers to ignore
+	maxManagerName = 128 // bytes, as in Kubernetes
 	// MaxParameterValue is the length of a string parameter's value in bytes.
 	MaxParameterValue = 4096
 	maxText           = 4096 // selectors, patterns, descriptions, pointers

@@ -1,6 +1,9 @@
 package bundle
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Schema is the manifest's schema identifier; a manifest with another one is refused.
 const Schema = "holdfast.dev/bundle/v1"
@@ -100,12 +103,17 @@ type DriftMode string
 const (
 	DriftEnforce DriftMode = "enforce" // correct and report
 	DriftReport  DriftMode = "report"  // report only
+	DriftRespect DriftMode = "respect" // leave to others what they changed, and report it; correct the rest
 )
 
 // Policy is how the bundle wants to be run.
 type Policy struct {
 	Prune bool      `json:"prune"` // delete what left the inventory
 	Drift DriftMode `json:"drift"`
+	// DriftRules are modes of single objects; the first that matches holds. A mode that an assignment orders is for all objects.
+	DriftRules []DriftRule `json:"driftRules,omitempty"`
+	// IgnoreManagers are field managers, as kubectl get --show-managed-fields names them: what they hold is neither drift nor corrected.
+	IgnoreManagers []string `json:"ignoreManagers,omitempty"`
 	// Ignore are fields that are neither drift nor corrected: they are left out of what is applied once the object exists.
 	Ignore []IgnoreRule `json:"ignore,omitempty"`
 	// HealthTimeoutSeconds is how long the objects may take to become healthy after an apply. 0 is 300.
@@ -118,6 +126,31 @@ type Policy struct {
 	ConfirmWithinSeconds int  `json:"confirmWithinSeconds,omitempty"`
 	// Supersedes: it may be offered to a site where the outcome of an earlier version is unknown.
 	Supersedes bool `json:"supersedes,omitempty"`
+}
+
+// DriftRule is a drift mode for some objects.
+type DriftRule struct {
+	Target PatchTarget `json:"target"`
+	Drift  DriftMode   `json:"drift"`
+}
+
+// DriftOf is the mode of one object.
+func (p Policy) DriftOf(id ObjectID) DriftMode {
+	for _, rule := range p.DriftRules {
+		if rule.Target.Matches(id) {
+			return rule.Drift
+		}
+	}
+	return p.Drift
+}
+
+// ParseDriftMode checks s to be a mode.
+func ParseDriftMode(s string) (DriftMode, error) {
+	switch mode := DriftMode(s); mode {
+	case DriftEnforce, DriftReport, DriftRespect:
+		return mode, nil
+	}
+	return "", fmt.Errorf("drift %.40q: want enforce, report or respect", s)
 }
 
 // DefaultConfirmWithin is what ConfirmWithinSeconds 0 means, in seconds.

@@ -354,8 +354,24 @@ func checkPointer(p string) error {
 var replaceKind = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Z][A-Za-z0-9]{0,62}$`)
 
 func (p Policy) check() error {
-	if p.Drift != DriftEnforce && p.Drift != DriftReport {
-		return fmt.Errorf("policy: drift %.40q: want enforce or report", p.Drift)
+	if _, err := ParseDriftMode(string(p.Drift)); err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	if len(p.DriftRules) > maxIgnoreRules || len(p.IgnoreManagers) > maxManagers {
+		return fmt.Errorf("policy: more than %d drift rules or %d managers to ignore", maxIgnoreRules, maxManagers)
+	}
+	for i, rule := range p.DriftRules {
+		if err := rule.Target.check(); err != nil {
+			return fmt.Errorf("policy: driftRules %d: %w", i, err)
+		}
+		if _, err := ParseDriftMode(string(rule.Drift)); err != nil {
+			return fmt.Errorf("policy: driftRules %d: %w", i, err)
+		}
+	}
+	for _, manager := range p.IgnoreManagers {
+		if manager == "" || len(manager) > maxManagerName || strings.HasPrefix(manager, "holdfast/") {
+			return fmt.Errorf("policy: ignoreManagers %.140q: want the name of a field manager that is not Holdfast's own, at most %d bytes", manager, maxManagerName)
+		}
 	}
 	if p.ConfirmWithinSeconds < 0 || p.ConfirmWithinSeconds > maxHealthTimeout || p.ConfirmWithinSeconds > 0 && !p.AffectsConnectivity {
 		return fmt.Errorf("policy: confirmWithinSeconds %d: want 0 to %d, and only with affectsConnectivity", p.ConfirmWithinSeconds, maxHealthTimeout)

@@ -98,7 +98,7 @@ func TestT13_ManifestHasOneSpelling(t *testing.T) {
 		"expired before created":  {"2027-01-02T03:04:05Z", "2026-01-02T03:04:05Z", "not after"},
 		"bad selector":            {"region=eu", "region eu", "selector"},
 		"bad range":               {">=1.29.0", "~1.29", "kubernetes range"},
-		"drift mode":              {`"drift":"enforce"`, `"drift":"maybe"`, "want enforce or report"},
+		"drift mode":              {`"drift":"enforce"`, `"drift":"maybe"`, "want enforce, report or respect"},
 		"requires itself":         {`"name":"net"`, `"name":"shop"`, "requires itself"},
 		"requires twice":          {`"name":"net"`, `"name":"base"`, "named twice"},
 		"parameter type":          {`"type":"integer"`, `"type":"float"`, "want string, integer or boolean"},

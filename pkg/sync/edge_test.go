@@ -90,9 +90,6 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if reason := arg("refused"); reason != "" {
 			in.Refusal, in.Passing = &Refusal{reason, "not believed"}, has("passing")
 		}
-		if has("report") {
-			in.Drift = bundle.DriftReport
-		}
 		if need := arg("requires"); need != "" {
 			in.Requires = []bundle.Requirement{{Name: bundle.Name(need)}}
 		}
@@ -120,7 +117,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, in)
 	case "drift":
 		r := ref()
-		return s.step(t, DriftSeen{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted}, Gone: has("gone")})
+		return s.step(t, DriftSeen{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted, Message: arg("left")}, Left: arg("left") != "", Gone: has("gone")})
 	case "corrected":
 		r := ref()
 		return s.step(t, Corrected{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted}, Err: arg("error")})

@@ -31,10 +31,6 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		phase := PhaseFetching
 		if h.loaded[b.Digest] && h.Accepted == b.Digest && h.Want != nil {
 			phase = PhaseAccepted
-			want.Drift = h.Want.Drift
-			if b.Drift != "" {
-				want.Drift = b.Drift
-			}
 		} else { // also what was loaded before is asked again whether it may be taken: counters have moved on
 			delete(h.loaded, b.Digest)
 		}
@@ -238,10 +234,7 @@ func (e *Edge) refuse(now time.Time, in Fetched, h *held, out *Effects) {
 
 func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	h.attempts, h.retryAt = 0, time.Time{}
-	h.HealthTimeout, h.Requires, h.Want.Drift = in.HealthTimeout, in.Requires, in.Drift
-	if h.Want.Bundle.Drift != "" {
-		h.Want.Drift = h.Want.Bundle.Drift
-	}
+	h.HealthTimeout, h.Requires = in.HealthTimeout, in.Requires
 	if h.HealthTimeout == 0 {
 		h.HealthTimeout = defaultHealth
 	}
@@ -416,12 +409,12 @@ func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
 		return
 	}
 	in.Drift.At = now
-	if inForce := h.resumable(); inForce == nil || inForce.Drift != bundle.DriftReport {
+	if !in.Left {
 		// Nothing is to be durable first: a correction must work with a full or broken disk.
 		out.Correct = append(out.Correct, Correct{in.Name, in.Drift})
 		return
 	}
-	e.remember(now, in.Name, h, in.Drift, "reported only, by policy", out)
+	e.remember(now, in.Name, h, in.Drift, in.Drift.Message, out)
 }
 
 func (e *Edge) remember(now time.Time, name bundle.Name, h *held, d Drift, why string, out *Effects) {

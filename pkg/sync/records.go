@@ -42,7 +42,6 @@ type order struct {
 	Bundle AssignedBundle    `json:"bundle"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Spec   string            `json:"spec"`
-	Drift  bundle.DriftMode  `json:"drift,omitempty"` // in force for it: known once it is accepted
 }
 
 // held is what the edge keeps of one bundle name.

@@ -49,7 +49,6 @@ type Fetched struct {
 	Counter       bundle.Counter
 	Epoch         uint64 // counter epoch of the trust document that believed it
 	Objects       int
-	Drift         bundle.DriftMode // of the manifest's policy
 	HealthTimeout time.Duration
 	Requires      []bundle.Requirement
 	Refusal       *Refusal
@@ -102,6 +101,7 @@ type HealthSeen struct {
 type DriftSeen struct {
 	Name  bundle.Name
 	Drift Drift
+	Left  bool // it is to stay so, by the object's drift mode; Drift.Message says why
 	Gone  bool
 }
 

@@ -38,6 +38,8 @@ func Run(t *testing.T, makeWorld func(t *testing.T) World) {
 		"what another manager holds is a conflict, and force takes it":  testConflict,
 		"a field that is no longer applied goes away":                   testFieldRemoved,
 		"an ignored field keeps its live value":                         testIgnore,
+		"what others changed stays, by the base, until we change it":    testRespect,
+		"what a manager that is yielded to holds stays":                 testYield,
 		"look tells missing objects from others":                        testLook,
 		"a namespace that does not exist and a kind nobody knows":       testNowhere,
 		"delete asks for the UID":                                       testDelete,
@@ -152,6 +154,66 @@ func testIgnore(t *testing.T, w World) {
 	}
 	if unchanged.UID == "" {
 		t.Error("no object")
+	}
+}
+
+func testRespect(t *testing.T, w World) {
+	first := w.patch("a", `{"k":"1","l":"1","m":"1"}`)
+	first.Force = true
+	if made := w.apply(t, first); made.Left {
+		t.Error("something was left to nobody")
+	}
+	w.SetData(t, "a", "k", "theirs", "kubectl-edit")
+	w.SetData(t, "a", "l", "theirs", "kubectl-edit")
+	respecting := first
+	respecting.Base = apply.BaseOf(first.Body)
+	d, err := w.Cluster.Diff(t.Context(), respecting)
+	if err != nil || len(d.Paths) != 0 || !slices.Equal(d.Left, []string{"/data/k", "/data/l"}) || !slices.Equal(d.Managers, []string{"kubectl-edit"}) {
+		t.Errorf("of an edit: %+v, %v", d, err)
+	}
+	next := w.patch("a", `{"k":"1","l":"2","m":"2"}`) // changes l itself, and not k
+	next.Force, next.Base = true, respecting.Base
+	for _, dry := range []bool{true, false} {
+		next.DryRun = dry
+		if seen := w.apply(t, next); !seen.Left {
+			t.Errorf("dry run %v: nothing was left", dry)
+		}
+	}
+	want := w.patch("a", `{"k":"theirs","l":"2","m":"2"}`)
+	want.Force = true
+	if d, err := w.Cluster.Diff(t.Context(), want); err != nil || !d.None() {
+		t.Errorf("after the next version: %+v, %v", d, err)
+	}
+	next.Base = apply.BaseOf(next.Body)
+	if d, err := w.Cluster.Diff(t.Context(), next); err != nil || len(d.Paths) != 0 || !slices.Equal(d.Left, []string{"/data/k"}) {
+		t.Errorf("what was left is not told any more: %+v, %v", d, err)
+	}
+	w.Unlabel(t, "a")
+	if d, err := w.Cluster.Diff(t.Context(), next); err != nil || len(d.Paths) != 1 || !strings.HasPrefix(d.Paths[0], "/metadata/labels") {
+		t.Errorf("our own label is left to others: %+v, %v", d, err)
+	}
+}
+
+func testYield(t *testing.T, w World) {
+	p := w.patch("a", `{"k":"1","l":"1"}`)
+	p.Force = true
+	w.apply(t, p)
+	w.SetData(t, "a", "k", "theirs", "autoscaler")
+	w.SetData(t, "a", "l", "theirs", "kubectl-edit")
+	p.Yield = []string{"autoscaler"}
+	if d, err := w.Cluster.Diff(t.Context(), p); err != nil || !slices.Equal(d.Paths, []string{"/data/l"}) || len(d.Left) != 0 || !slices.Equal(d.Managers, []string{"kubectl-edit"}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if seen := w.apply(t, p); seen.Left {
+		t.Error("what is ignored is told")
+	}
+	if d, err := w.Cluster.Diff(t.Context(), p); err != nil || !d.None() {
+		t.Errorf("after the correction: %+v, %v", d, err)
+	}
+	want := w.patch("a", `{"k":"theirs","l":"1"}`)
+	want.Force = true
+	if d, err := w.Cluster.Diff(t.Context(), want); err != nil || !d.None() {
+		t.Errorf("the yielded field: %+v, %v", d, err)
 	}
 }
 

@@ -197,12 +197,16 @@ func (c *Cluster) Apply(_ context.Context, p apply.Patch) (apply.Seen, error) {
 		}
 		return o.seen(), nil
 	}
+	yielded, left := o.yielded(want, p)
+	p.Ignore = slices.Concat(p.Ignore, yielded, left)
 	merged, managers, err := merge(o, want, p)
 	if err != nil {
 		return apply.Seen{}, err
 	}
 	if p.DryRun {
-		return o.seen(), nil
+		seen := o.seen()
+		seen.Left = len(left) > 0
+		return seen, nil
 	}
 	same := equal(o.body, merged) && maps.EqualFunc(o.managers, managers, slices.Equal)
 	spec := !equal(without(o.body, "metadata"), without(merged, "metadata"))
@@ -210,7 +214,29 @@ func (c *Cluster) Apply(_ context.Context, p apply.Patch) (apply.Seen, error) {
 	if !same {
 		c.changed(o, spec)
 	}
-	return o.seen(), nil
+	seen := o.seen()
+	seen.Left = len(left) > 0
+	return seen, nil
+}
+
+// yielded are the leaves that differ and stay as they are, because a manager holds them who is yielded to, or by the patch's Base.
+func (o *object) yielded(want map[string]any, p apply.Patch) (held, left []string) {
+	live := leaves(o.body)
+	for path, v := range leaves(want) {
+		if got, ok := live[path]; ok && got == v || ignored(path, p.Ignore) {
+			continue
+		}
+		tokens := strings.Split(path[1:], "/")
+		for i := range tokens {
+			tokens[i] = unescape(tokens[i])
+		}
+		if slices.ContainsFunc(o.managers[path], func(m string) bool { return slices.Contains(p.Yield, m) }) {
+			held = append(held, path)
+		} else if _, ok := p.Base.Left(want, want, tokens); ok {
+			left = append(left, path)
+		}
+	}
+	return held, left
 }
 
 // merge is server-side apply over leaves.
@@ -295,11 +321,16 @@ func (c *Cluster) Diff(_ context.Context, p apply.Patch) (apply.Difference, erro
 	}
 	out := apply.Difference{Seen: o.seen()}
 	live := leaves(o.body)
+	yielded, left := o.yielded(want, p)
 	for path, v := range leaves(want) {
-		if got, ok := live[path]; ok && got == v || ignored(path, p.Ignore) {
+		if got, ok := live[path]; ok && got == v || ignored(path, p.Ignore) || slices.Contains(yielded, path) {
 			continue
 		}
-		out.Paths = append(out.Paths, path)
+		if slices.Contains(left, path) {
+			out.Left = append(out.Left, path)
+		} else {
+			out.Paths = append(out.Paths, path)
+		}
 		for _, m := range o.managers[path] {
 			if m != p.Manager && !slices.Contains(out.Managers, m) {
 				out.Managers = append(out.Managers, m)
@@ -307,6 +338,7 @@ func (c *Cluster) Diff(_ context.Context, p apply.Patch) (apply.Difference, erro
 		}
 	}
 	slices.Sort(out.Paths)
+	slices.Sort(out.Left)
 	slices.Sort(out.Managers)
 	return out, nil
 }

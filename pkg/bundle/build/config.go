@@ -44,7 +44,9 @@ type Config struct {
 type ConfigPolicy struct {
 	Prune                *bool               `json:"prune,omitempty"`
 	Drift                bundle.DriftMode    `json:"drift,omitempty"`
+	DriftRules           []bundle.DriftRule  `json:"driftRules,omitempty"`
 	Ignore               []bundle.IgnoreRule `json:"ignore,omitempty"`
+	IgnoreManagers       []string            `json:"ignoreManagers,omitempty"`
 	HealthTimeoutSeconds int                 `json:"healthTimeoutSeconds,omitempty"`
 	Replace              []string            `json:"replace,omitempty"`
 	AffectsConnectivity  bool                `json:"affectsConnectivity,omitempty"`
@@ -61,7 +63,7 @@ type ExternalKind struct {
 
 func (p ConfigPolicy) policy() bundle.Policy {
 	policy := bundle.Policy{
-		Prune: true, Drift: bundle.DriftEnforce, Ignore: p.Ignore, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
+		Prune: true, Drift: bundle.DriftEnforce, DriftRules: p.DriftRules, Ignore: p.Ignore, IgnoreManagers: p.IgnoreManagers, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
 		AffectsConnectivity: p.AffectsConnectivity, ConfirmWithinSeconds: p.ConfirmWithinSeconds, Supersedes: p.Supersedes,
 	}
 	if p.Prune != nil {
