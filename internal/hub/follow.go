@@ -89,7 +89,11 @@ func (h *Hub) fold(m stream.Message) {
 	if site, err := stream.SiteOf(m.Subject); err == nil && h.warden != nil {
 		h.warden.look(site)
 	}
+	live := h.acks != nil // what a start reads again was counted before
 	h.mu.Unlock()
+	if live {
+		h.metrics.folded(m, folded, err)
+	}
 	if err != nil {
 		h.log.Warn("message refused", zap.String("subject", m.Subject), zap.Error(err))
 	}

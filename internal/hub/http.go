@@ -71,7 +71,9 @@ func (h *Hub) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		r, route := withRoute(r)
 		next.ServeHTTP(recorder, r)
+		h.metrics.answered(*route, recorder.status, time.Since(begun))
 		h.log.Debug("request", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", recorder.status), zap.Duration("took", time.Since(begun)))
 	})
 }
@@ -163,7 +165,9 @@ func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, er
 		return api.Bundle{}, err
 	}
 	// A client that goes away does not leave a push half done.
-	return h.Push(context.WithoutCancel(r.Context()), file)
+	pushed, err := h.Push(context.WithoutCancel(r.Context()), file)
+	h.metrics.pushed(pushed, err)
+	return pushed, err
 }
 
 func (h *Hub) getBundles(_ http.ResponseWriter, r *http.Request) ([]api.Bundle, error) {

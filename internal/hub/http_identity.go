@@ -125,8 +125,11 @@ func (h *Hub) openDoors(next http.Handler) http.Handler {
 		}
 		return h.Challenge(), nil
 	}))
+	mux.HandleFunc("GET /healthz", h.getHealth)
+	mux.HandleFunc("GET /readyz", h.getReadiness)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := mux.Handler(r); pattern != "" {
+			counted(r, pattern)
 			mux.ServeHTTP(w, r)
 			return
 		}

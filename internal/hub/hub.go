@@ -86,6 +86,8 @@ type Hub struct {
 	authority *authority
 	doorkeeper
 	store   Store
+	pulse   *pulse // store, watched
+	metrics *metrics
 	signals Signals
 	servers []string // NATS URLs for sites
 	siteCA  string   // PEM; what sites believe of those servers
@@ -97,6 +99,8 @@ type Hub struct {
 	door    *door
 	users   *users
 	revoker revoker // nil: the bus is somebody else's
+	// connections is how many there are to the embedded bus; nil: it is somebody else's.
+	connections func() int
 
 	enrolling sync.Mutex // one enrolment is decided at a time
 	shutting  sync.Mutex // one list of revoked users is given at a time; guards shut
@@ -185,6 +189,7 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.openBus(ctx); err != nil {
 		return err
 	}
+	h.watchStore()
 	if err := h.follow(ctx); err != nil {
 		return err
 	}
@@ -241,7 +246,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		return nil, err
 	}
 	h.closers = append(h.closers, server.Close)
-	h.revoker = server
+	h.revoker, h.connections = server, server.Connections
 	h.siteCA = string(h.authority.caPEM)
 	_, port, err := net.SplitHostPort(server.Addr())
 	if err != nil {

@@ -113,7 +113,7 @@ func TestP04_EventsAreAcknowledgedOnceTheyAreSafe(t *testing.T) {
 		t.Errorf("of the future: %+v, %v", events, err)
 	}
 	// F9: the hub goes down before it could tell; after its start it tells.
-	if err := h.store.(interface {
+	if err := h.pulse.Store.(interface {
 		Delete(context.Context, string, string) error
 	}).Delete(ctx, "ACKS", fleetsync.AckSubject("shop-1")); err != nil {
 		t.Fatal(err)

@@ -80,6 +80,8 @@ func (h *Hub) table() []route {
 		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),
 		writes[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation),
 
+		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", handler: h.metrics.handler().ServeHTTP},
+
 		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit),
 		reads("/v1/audit/verification", viewer, fleetWide, "Whether the audit log is whole", h.getAuditVerdict),
 	}
@@ -156,6 +158,7 @@ func (h *Hub) routes() http.Handler {
 			writeProblem(w, api.Problem{Status: status, Title: fmt.Sprintf("%s %.200q is not part of this API", r.Method, r.URL.Path), Reason: "NoSuchEndpoint"})
 			return
 		}
+		counted(r, pattern)
 		mux.ServeHTTP(w, r)
 	})
 }

@@ -44,3 +44,6 @@ func GroupSubject(name bundle.Name) string { return "hf.group." + string(name) }
 func UserSubject(name string) string { return "hf.user." + name }
 
 func seenSubject(name string) string { return "hf.seen." + name }
+
+// pulseSubject holds the time of the hub's last heartbeat into its own store (stream MEMORY).
+const pulseSubject = "hf.memory.pulse"

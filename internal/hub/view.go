@@ -43,6 +43,12 @@ type siteView struct {
 	refuseAt time.Time
 }
 
+// Reasons not to believe a message, for who counts them.
+var (
+	errUnknownSite = errors.New("the site is not known")
+	errReplayed    = errors.New("replayed")
+)
+
 // NewView is the picture of an empty fleet. hubKey is the hub's own signing key.
 func NewView(hubKey ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
@@ -74,7 +80,7 @@ func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 	}
 	site, known := v.sites[id]
 	if !known {
-		return nil, fmt.Errorf("subject %s: the site is not known", m.Subject)
+		return nil, fmt.Errorf("subject %s: %w", m.Subject, errUnknownSite)
 	}
 	switch kind {
 	case "desired":
@@ -178,7 +184,7 @@ func (s *siteView) foldHello(m stream.Message) error {
 	}
 	// Neither clock nor snapshot went on: replayed. Either alone may go back, by a clock put right or an agent started again.
 	if hello.Epoch == s.hello.Epoch && !hello.At.After(s.hello.At) && hello.State <= s.hello.State {
-		return errors.New("hello: heard before: replayed")
+		return fmt.Errorf("hello: heard before: %w", errReplayed)
 	}
 	if err := s.ingest.Hello(hello, m.Time); err != nil {
 		return err
@@ -223,6 +229,16 @@ func (v *View) Reported(id bundle.SiteID) uint64 {
 		}
 	}
 	return 0
+}
+
+// Holes is how many sites have sent later events than some that are missing.
+func (v *View) Holes() (n int) {
+	for _, site := range v.sites {
+		if site.ingest.Missing().From != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // HolderOf is the site that has the key, or had it.

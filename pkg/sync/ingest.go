@@ -210,6 +210,14 @@ func (in *Ingest) Window() (epoch string, upto uint64) {
 	return "", 0
 }
 
+// Missing is the first hole in the newest epoch's events; zero From is none.
+func (in *Ingest) Missing() Range {
+	if newest := in.newest(); newest != nil {
+		return newest.events.hole()
+	}
+	return Range{}
+}
+
 // Alarms are what a person should look at, in words: two live epochs, holes, events dropped, acknowledged events the hub no longer has.
 func (in *Ingest) Alarms() []string {
 	var alarms []string

@@ -90,6 +90,11 @@ const (
 	PhaseRemoving  Phase = "Removing"  // unassigned, objects being deleted
 )
 
+// Phases are all of them.
+var Phases = []Phase{
+	PhaseFetching, PhaseAccepted, PhaseApplying, PhaseSettling, PhaseCurrent, PhaseUnhealthy, PhaseRefused, PhaseFailed, PhaseReverting, PhaseReverted, PhaseRemoving,
+}
+
 // State is what is true at a site now: one snapshot, the latest wins by (Epoch's age at the hub, Sequence).
 type State struct {
 	Site       bundle.SiteID  `json:"site"`

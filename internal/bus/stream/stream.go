@@ -47,6 +47,7 @@ const (
 	RolloutParts = "ROLLOUTPARTS"
 	Groups       = "GROUPS"
 	Users        = "USERS"
+	Memory       = "MEMORY"
 )
 
 // Keep is what a stream does with a second message on a subject.
@@ -95,6 +96,7 @@ var Rules = []Rule{
 	{RolloutParts, []string{"hf.part.*.*.*"}, Newest, nil, "", "rollouts in packed chunks"},
 	{Groups, []string{"hf.group.*"}, Newest, nil, "", "named label selectors"},
 	{Users, []string{"hf.user.*", "hf.seen.*"}, Newest, nil, "", "who may use the API, and when they last did"},
+	{Memory, []string{"hf.memory.*"}, Newest, nil, "", "what the hub itself has to remember over a start"},
 }
 
 // Message is one stored message.
