@@ -55,7 +55,7 @@ func explainProblem(refused *api.Error) *failure {
 			}
 		}
 	}
-	if f.code == exitDenied && f.hint == "" {
+	if refused.Status == http.StatusUnauthorized && f.hint == "" {
 		f.hint = "the token in the context file is not (or no longer) this hub's"
 	}
 	return f

@@ -29,7 +29,7 @@ which is found by --context, HOLDFAST_CONTEXT or ~/.config/holdfast/context.json
 		return usagef(cmd, "%s", err)
 	})
 	root.AddCommand(
-		newInit(d), newKey(d), newRootOfTrust(d), newBundle(d), newToken(d), newSite(d), newAssign(d), newUnassign(d),
+		newInit(d), newKey(d), newRootOfTrust(d), newBundle(d), newToken(d), newSite(d), newUser(d), newAssign(d), newUnassign(d),
 		newStatus(d), newDrift(d), newEvents(d), newAudit(d), newVersion(d), newExitCodes(),
 	)
 	return root

@@ -14,8 +14,8 @@ import (
 )
 
 func newSite(d *desk) *cobra.Command {
-	return group("site", "Add, approve, list, show, label and remove sites", newSiteAdd(d), newSiteList(d), newSiteShow(d), newSitePending(d), newSiteApprove(d), newSiteReject(d),
-		newSiteLabel(d), newSiteRevoke(d), newSiteRelease(d), newSiteReplace(d), newSiteDecommission(d))
+	return group("site", "Add, approve, list, show, label, cordon and remove sites", newSiteAdd(d), newSiteList(d), newSiteShow(d), newSitePending(d), newSiteApprove(d), newSiteReject(d),
+		newSiteLabel(d), newSiteCordon(d), newSiteUncordon(d), newSiteRevoke(d), newSiteRelease(d), newSiteReplace(d), newSiteDecommission(d))
 }
 
 func newSiteAdd(d *desk) *cobra.Command {

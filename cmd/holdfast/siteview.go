@@ -14,7 +14,11 @@ import (
 func sitesPage(sites []api.Site, now time.Time) page {
 	t := table{head: []string{"SITE", "HEARD", "BUNDLES", "DRIFT", "LABELS"}, none: "no sites"}
 	for _, s := range sites {
-		t.add(text(string(s.ID)), heard(now, s.Freshness, s.LastSeen), bundlesCell(s), driftCell(s), cell{labelsText(s.Labels), faint})
+		name := text(string(s.ID))
+		if s.Cordoned != nil {
+			name = cell{name.text + " (cordoned)", warn}
+		}
+		t.add(name, heard(now, s.Freshness, s.LastSeen), bundlesCell(s), driftCell(s), cell{labelsText(s.Labels), faint})
 	}
 	p := page{tables: []table{t}}
 	if alarms := alarmsTable(sites); len(alarms.rows) > 0 {
@@ -151,6 +155,9 @@ func sitePage(s api.Site, now time.Time) page {
 		{"Added", text(age(now, s.Added))},
 		{"Heard", heard(now, s.Freshness, s.LastSeen)},
 	}}
+	if c := s.Cordoned; c != nil {
+		p.facts = append(p.facts, fact{"Cordoned", cell{fmt.Sprintf("%s by %s: %s", age(now, c.At), c.By, c.Why), warn}})
+	}
 	p.facts = append(p.facts, stateFacts(s, now)...)
 	for _, a := range s.Alarms {
 		p.facts = append(p.facts, fact{"Alarm", cell{a, bad}})

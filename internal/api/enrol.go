@@ -133,6 +133,16 @@ func (c *Client) LabelSite(ctx context.Context, site bundle.SiteID, change Label
 	return askJSON[Site](ctx, c, change, "sites", string(site), "labels")
 }
 
+// CordonSite keeps rollouts from giving a site anything new.
+func (c *Client) CordonSite(ctx context.Context, site bundle.SiteID, why string) (Site, error) {
+	return askJSON[Site](ctx, c, Because{why}, "sites", string(site), "cordon")
+}
+
+// UncordonSite ends that.
+func (c *Client) UncordonSite(ctx context.Context, site bundle.SiteID) (Site, error) {
+	return askJSON[Site](ctx, c, Because{}, "sites", string(site), "uncordon")
+}
+
 // Audit lists the newest records of the audit log, oldest first. limit 0 leaves the number to the hub.
 func (c *Client) Audit(ctx context.Context, limit int) ([]AuditRecord, error) {
 	query := url.Values{}

@@ -24,6 +24,8 @@
 //	POST   /v1/sites/{site}/replacement       TokenRequest -> TokenGrant
 //	POST   /v1/sites/{site}/decommission      Decommission -> Site
 //	POST   /v1/sites/{site}/labels            LabelChange -> Site
+//	POST   /v1/sites/{site}/cordon            Because -> Site                    wants a reason
+//	POST   /v1/sites/{site}/uncordon          Because -> Site
 //	GET    /v1/groups                         []Group
 //	GET    /v1/groups/{group}                 Group
 //	PUT    /v1/groups/{group}                 GroupRequest -> Group
@@ -141,8 +143,17 @@ type Site struct {
 	Events  EventWindow      `json:"events"`
 	// Status is empty for a site like any other, or held, revoked, leaving or gone.
 	Status string `json:"status,omitempty"`
+	// Cordoned is set while rollouts give the site nothing new.
+	Cordoned *Ruling `json:"cordoned,omitempty"`
 	// Alarms are what a person should look at: gaps, refused reports, two epochs alive.
 	Alarms []string `json:"alarms,omitempty"`
+}
+
+// Ruling is a decision of a person: when, by whom and why.
+type Ruling struct {
+	At  time.Time `json:"at"`
+	By  string    `json:"by"`
+	Why string    `json:"why,omitempty"`
 }
 
 // EventWindow is what the hub has of a site's events in its newest epoch.

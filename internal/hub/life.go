@@ -213,6 +213,34 @@ func (h *Hub) ReleaseSite(ctx context.Context, id bundle.SiteID) error {
 	return err
 }
 
+// CordonSite keeps rollouts from giving the site anything new. A new reason replaces the one before.
+func (h *Hub) CordonSite(ctx context.Context, id bundle.SiteID, request api.Because, by string) error {
+	if request.Why == "" {
+		return refuse(http.StatusBadRequest, "NoReason", fmt.Sprintf("site %s: cordoned without a reason", id), "whoever finds it cordoned in a month has to know why", "say it with --reason")
+	}
+	_, err := h.changeSite(ctx, id, func(r *SiteRecord) (bool, error) {
+		if r.Gone != nil {
+			return false, r.refusal()
+		}
+		if r.Cordoned != nil && r.Cordoned.Why == request.Why {
+			return false, nil
+		}
+		r.Cordoned = h.ruling(by, request.Why)
+		return true, nil
+	})
+	return err
+}
+
+// UncordonSite lets rollouts give the site something new again.
+func (h *Hub) UncordonSite(ctx context.Context, id bundle.SiteID, _ api.Because, _ string) error {
+	_, err := h.changeSite(ctx, id, func(r *SiteRecord) (bool, error) {
+		changed := r.Cordoned != nil
+		r.Cordoned = nil
+		return changed, nil
+	})
+	return err
+}
+
 // LabelSite changes a site's labels, and its assignment with them.
 func (h *Hub) LabelSite(ctx context.Context, id bundle.SiteID, change api.LabelChange) error {
 	for key, value := range change.Set {

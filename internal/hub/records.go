@@ -28,6 +28,8 @@ type SiteRecord struct {
 	// Held is set while two copies of the site are alive: it is given nothing new. Settled is up to when somebody has looked at that.
 	Held    *Ruling    `json:"held,omitempty"`
 	Settled *time.Time `json:"settled,omitempty"`
+	// Cordoned is set while rollouts give the site nothing new. What it was given goes on, and a person may still assign to it.
+	Cordoned *Ruling `json:"cordoned,omitempty"`
 	// Leaving is set while the site removes its workloads, Gone once it has left the fleet.
 	Leaving *Ruling `json:"leaving,omitempty"`
 	Gone    *Ruling `json:"gone,omitempty"`

@@ -63,6 +63,8 @@ func (h *Hub) table() []route {
 		writes[api.TokenRequest](h, "POST /v1/sites/{site}/replacement", operator, inScope, "site replace", "Make the token with which other hardware takes a site's place", h.postReplacement),
 		writes[api.Decommission](h, "POST /v1/sites/{site}/decommission", operator, inScope, "site decommission", "Let a site leave the fleet", rule(h, h.DecommissionSite)),
 		writes[api.LabelChange](h, "POST /v1/sites/{site}/labels", operator, inScope, "site label", "Set and remove labels of a site", rule(h, h.labelSite)),
+		writes[api.Because](h, "POST /v1/sites/{site}/cordon", operator, inScope, "site cordon", "Keep rollouts from giving a site anything new", rule(h, h.CordonSite)),
+		writes[api.Because](h, "POST /v1/sites/{site}/uncordon", operator, inScope, "site uncordon", "Let rollouts give a site something new again", rule(h, h.UncordonSite)),
 
 		writes[api.TokenRequest](h, "POST /v1/tokens", operator, fleetWide, "token create", "Make a join token", h.postToken),
 		reads("/v1/tokens", operator, fleetWide, "The join tokens", h.getTokens),

@@ -279,6 +279,9 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 		Freshness: s.freshness(now, heartBeat), Connected: s.connected(now, heartBeat),
 		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: append(s.record.alarms(), s.alarms()...), Status: s.record.status(),
 	}
+	if c := s.record.Cordoned; c != nil {
+		summary.Cordoned = &api.Ruling{At: c.At, By: c.By, Why: c.Why}
+	}
 	if summary.Assigned == nil {
 		summary.Assigned = []fleetsync.AssignedBundle{}
 	}
