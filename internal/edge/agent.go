@@ -112,7 +112,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return &unreadable{err}
 	}
-	if err := a.turn(ctx, fleetsync.Restored{Records: records, Marks: a.opts.Marks}); err != nil {
+	stored, err := a.stored()
+	if err != nil {
+		return &unreadable{err}
+	}
+	if err := a.turn(ctx, fleetsync.Restored{Records: records, Outbox: stored, Marks: a.opts.Marks}); err != nil {
 		return err
 	}
 	if a.opts.Damage != "" {
@@ -163,6 +167,16 @@ func (a *Agent) records() (records []fleetsync.Record, err error) {
 		return nil
 	})
 	return records, err
+}
+
+// stored gives a line about each event in the store.
+func (a *Agent) stored() (lines []fleetsync.Stored, err error) {
+	err = a.opts.Store.Scan(fleetsync.EventPrefix, func(key string, value []byte) error {
+		line, err := fleetsync.StoredOf(fleetsync.Record{Key: key, Value: value})
+		lines = append(lines, line)
+		return err
+	})
+	return lines, err
 }
 
 func (a *Agent) heard(n fleetsync.Notice) fleetsync.Input {
@@ -324,8 +338,20 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 			a.opts.Rest()
 		})
 	}
+	var reports []fleetsync.Send
 	for _, s := range e.Send {
-		beside(func() fleetsync.Input { return a.send(ctx, s) })
+		if s.Type == fleetsync.TypeHello {
+			beside(func() fleetsync.Input { return a.send(ctx, s) })
+		} else {
+			reports = append(reports, s)
+		}
+	}
+	if len(reports) > 0 {
+		a.work.Go(func() {
+			for _, s := range reports {
+				a.mail.put(a.send(ctx, s))
+			}
+		})
 	}
 	if e.Retain != nil {
 		a.retain(e.Retain)
@@ -409,13 +435,13 @@ var errBatchFull = errors.New("batch is full")
 
 // batch reads the stored events of a range, as many as fit one message.
 func (a *Agent) batch(from, to uint64) (fleetsync.EventBatch, error) {
-	batch := fleetsync.EventBatch{Site: a.opts.Site.Site, Epoch: a.core.Epoch()}
-	size := 0
-	err := a.opts.Store.Scan(fleetsync.EventPrefix, func(key string, value []byte) error {
-		if key < fleetsync.EventKey(from) {
+	var events []fleetsync.Event
+	first, last, size := fleetsync.EventKey(from), fleetsync.EventKey(to), 0
+	err := a.opts.Store.Scan(common(first, last), func(key string, value []byte) error {
+		if key < first {
 			return nil
 		}
-		if key > fleetsync.EventKey(to) || (size > 0 && size+len(value) > maxBatchBytes) {
+		if key > last || (size > 0 && size+len(value) > maxBatchBytes) {
 			return errBatchFull
 		}
 		var ev fleetsync.Event
@@ -423,14 +449,23 @@ func (a *Agent) batch(from, to uint64) (fleetsync.EventBatch, error) {
 			return fmt.Errorf("stored event %s: %w", key, err)
 		}
 		size += len(value)
-		batch.Events = append(batch.Events, ev)
+		events = append(events, ev)
 		return nil
 	})
 	if err != nil && !errors.Is(err, errBatchFull) {
-		return batch, err
+		return fleetsync.EventBatch{}, err
 	}
-	if len(batch.Events) == 0 {
-		return batch, fmt.Errorf("events %d to %d are not in the store", from, to)
+	if len(events) == 0 {
+		return fleetsync.EventBatch{}, fmt.Errorf("events %d to %d are not in the store", from, to)
 	}
-	return batch, nil
+	return fleetsync.NewBatch(a.opts.Site.Site, a.core.Epoch(), events), nil
+}
+
+// common is how both begin.
+func common(a, b string) string {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
 }

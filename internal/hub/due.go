@@ -33,6 +33,13 @@ func (d *dueSites) put(site bundle.SiteID) {
 	}
 }
 
+// waiting counts the sites that nothing was done for yet.
+func (d *dueSites) waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.sites)
+}
+
 // duePause is the rest after a failure, which is the bus's.
 const duePause = time.Second
 

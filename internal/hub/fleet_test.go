@@ -259,16 +259,18 @@ func (s *fakeSite) assignment() fleetsync.Assignment {
 }
 
 // acked is how far the site is told that its events are safe; 0 while it is told nothing.
-func (s *fakeSite) acked() uint64 {
+func (s *fakeSite) acked() uint64 { return s.ack().Upto }
+
+// ack is what the site is told of its events.
+func (s *fakeSite) ack() (ack fleetsync.Ack) {
 	raw, err := s.link.Get(context.Background(), fleetsync.AckSubject(s.id))
 	if err != nil {
-		return 0
+		return ack
 	}
-	var ack fleetsync.Ack
 	if err := fleetsync.Open(fleetsync.TypeAck, raw, s.hub, &ack); err != nil {
 		s.t.Errorf("acknowledgement: %v", err)
 	}
-	return ack.Upto
+	return ack
 }
 
 // eventually waits for a condition and says what was missing.

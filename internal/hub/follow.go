@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -85,6 +86,8 @@ func (h *Hub) fold(m stream.Message) {
 		if folded != nil && h.acks != nil {
 			h.acks.owe(site)
 		}
+	} else if err == nil && h.acks != nil && (m.Subject == fleetsync.StateSubject(site) || m.Subject == fleetsync.HelloSubject(site)) && h.view.Lacks(site) {
+		h.acks.owe(site)
 	}
 	if site, err := stream.SiteOf(m.Subject); err == nil && h.warden != nil {
 		h.warden.look(site)
@@ -96,6 +99,9 @@ func (h *Hub) fold(m stream.Message) {
 	}
 	if err != nil {
 		h.log.Warn("message refused", zap.String("subject", m.Subject), zap.Error(err))
+	}
+	if folded != nil && folded.Broken != 0 {
+		h.log.Warn("the chain of events breaks", zap.String("subject", m.Subject), zap.Uint64("at", folded.Broken))
 	}
 	if folded != nil && folded.Missing.From != 0 {
 		h.log.Warn("events are missing", zap.String("subject", m.Subject), zap.Uint64("from", folded.Missing.From), zap.Uint64("to", folded.Missing.To))
@@ -118,6 +124,10 @@ func newAcknowledger(h *Hub) *acknowledger {
 	return &acknowledger{hub: h, owed: newDueSites(), told: map[bundle.SiteID]fleetsync.Ack{}}
 }
 
+// paceEach is what each site that waits for an acknowledgement adds to the pause that the others are asked for between two batches, in milliseconds: two
+// synced writes, and as much time again for everything else.
+const paceEach = 2
+
 func (a *acknowledger) owe(site bundle.SiteID) { a.owed.put(site) }
 
 func (a *acknowledger) run(ctx context.Context) {
@@ -133,7 +143,9 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 	if !ok {
 		return nil
 	}
-	if told, before := a.told[site]; !before || told != ack {
+	if told, before := a.told[site]; !before || !reflect.DeepEqual(told, ack) {
+		told := ack
+		ack.Pace = a.owed.waiting() * paceEach
 		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signer.private)
 		if err != nil {
 			return err
@@ -141,7 +153,7 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 		if _, err := a.hub.store.Put(ctx, fleetsync.AckSubject(site), sealed); err != nil {
 			return err
 		}
-		a.told[site] = ack
+		a.told[site] = told
 	}
 	a.hub.poke(site)
 	return nil

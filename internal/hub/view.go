@@ -38,6 +38,7 @@ type siteView struct {
 	desired  fleetsync.Assignment
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
+	behind   int // hellos in a row that knew of a newer snapshot than is held
 	refused  int
 	refusal  string // the newest
 	refuseAt time.Time
@@ -190,8 +191,16 @@ func (s *siteView) foldHello(m stream.Message) error {
 		return err
 	}
 	s.hello, s.helloAt = hello, m.Time
+	if state, _ := s.ingest.Snapshot(); hello.State > 0 && (state == nil || state.Epoch != hello.Epoch || state.Sequence < hello.State) {
+		s.behind++
+	} else {
+		s.behind = 0
+	}
 	return nil
 }
+
+// behindLong is after how many hellos a snapshot that the site has sent and the hub does not hold is no longer on its way, but lost.
+const behindLong = 2
 
 // maxRefusal bounds what a refusal may put into an alarm, in bytes.
 const maxRefusal = 300
@@ -206,10 +215,21 @@ func (s *siteView) refuse(err error, at time.Time) {
 
 // Ack is what the site is to be told of its events; ok is false while it sent none.
 func (v *View) Ack(id bundle.SiteID) (ack fleetsync.Ack, ok bool) {
-	if site, known := v.sites[id]; known {
-		return site.ingest.Ack()
+	site, known := v.sites[id]
+	if !known {
+		return fleetsync.Ack{}, false
 	}
-	return fleetsync.Ack{}, false
+	ack, ok = site.ingest.Ack()
+	if site.behind >= behindLong && ack.Epoch == site.hello.Epoch {
+		ack.Snapshot, ok = site.hello.State, true
+	}
+	return ack, ok
+}
+
+// Lacks says whether the site has sent what the hub does not have.
+func (v *View) Lacks(id bundle.SiteID) bool {
+	ack, ok := v.Ack(id)
+	return ok && (len(ack.Missing) > 0 || ack.Snapshot > 0)
 }
 
 // Record is the site's record.

@@ -69,6 +69,13 @@ func (s *site) boot() {
 		if strings.HasPrefix(key, fleetsync.RecordPrefix) {
 			in.Records = append(in.Records, fleetsync.Record{Key: key, Value: s.disk[key]})
 		}
+		if strings.HasPrefix(key, fleetsync.EventPrefix) {
+			line, err := fleetsync.StoredOf(fleetsync.Record{Key: key, Value: s.disk[key]})
+			if err != nil {
+				s.w.broken("%s: %v", s.id, err)
+			}
+			in.Outbox = append(in.Outbox, line)
+		}
 	}
 	s.w.say("%s boots, life %d", s.id, s.life)
 	s.step(in)
@@ -435,7 +442,7 @@ func (s *site) delivered() error {
 	}
 	covered := func(n uint64) bool {
 		for _, ev := range folded {
-			if ev.Kind == fleetsync.EventGap && ev.From <= n && n <= ev.To {
+			if ev.Covers(n) {
 				return true
 			}
 		}

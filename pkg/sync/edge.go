@@ -13,6 +13,7 @@ import (
 // Pauses of the edge. The safety look is for pokes that were lost.
 const (
 	lookEvery      = 5 * time.Minute
+	stalledLook    = 10 * time.Second // while events wait for an acknowledgement
 	firstRetry     = 2 * time.Second
 	longestRetry   = 5 * time.Minute
 	defaultHealth  = 5 * time.Minute
@@ -60,11 +61,14 @@ func NewEdge(cfg EdgeConfig) *Edge {
 	if cfg.MaxPending == 0 {
 		cfg.MaxPending = 20_000
 	}
+	if cfg.MaxPendingBytes == 0 {
+		cfg.MaxPendingBytes = 64 << 20
+	}
 	return &Edge{
 		cfg:     cfg,
 		bundles: map[bundle.Name]*held{},
 		marks:   verify.Counters{},
-		outbox:  outbox{outboxRecord: outboxRecord{Next: 1}, limit: cfg.MaxPending},
+		outbox:  outbox{outboxRecord: outboxRecord{Next: 1}, limit: cfg.MaxPending, quota: cfg.MaxPendingBytes},
 	}
 }
 
@@ -131,7 +135,7 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	}
 	e.snapshot.next = e.identity.Snapshots + 1
 	e.reserveSnapshots(out)
-	e.outbox.sent = e.outbox.Acked
+	e.outbox.restore(in.Outbox)
 	e.say(now, out, Event{Kind: EventStarted, Message: e.cfg.Agent})
 	return nil
 }
@@ -150,7 +154,7 @@ func (e *Edge) say(now time.Time, out *Effects, ev Event) {
 	ev.At = now
 	ev.Offline = !e.linked
 	ev.Message = clip(ev.Message)
-	out.Persist = append(out.Persist, e.outbox.append(ev)...)
+	out.Persist = append(out.Persist, e.outbox.append(ev, e.inOrder)...)
 }
 
 func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
@@ -160,8 +164,8 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 	if up {
 		e.linked = true
 		e.lookAt, e.helloAt = now, now
-		e.snapshot.inFlight, e.outbox.inFlight, e.looking = false, false, false
-		e.outbox.sent = e.outbox.Acked
+		e.snapshot.inFlight, e.looking = false, false
+		e.outbox.connected()
 		for _, h := range e.bundles { // what waited for the link need not wait longer
 			if h.Phase == PhaseFetching || h.Phase == PhaseRefused {
 				h.retryAt = now
@@ -186,7 +190,7 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 	if in.Ack != nil && fresh(&e.known.ack, in.Ack) {
 		var ack Ack
 		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
-			e.outbox.acknowledge(ack.Upto)
+			e.acknowledged(now, ack, out)
 		}
 	}
 	if in.Assignment != nil && e.store.why == "" && fresh(&e.known.assignment, in.Assignment) { // a store that takes no writes takes no new orders
@@ -318,6 +322,9 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 	}
 	if e.linked {
 		e.report(now, out)
+		if e.outbox.stalled() && e.lookAt.After(now.Add(stalledLook)) {
+			e.lookAt = now.Add(stalledLook)
+		}
 		if !e.looking && !e.lookAt.After(now) {
 			// A poke from here on may be about what this look does not see yet, so it makes another one.
 			e.looking, e.lookAt, out.Look = true, now.Add(lookEvery), true
@@ -342,7 +349,6 @@ func (e *Edge) report(now time.Time, out *Effects) {
 		out.Send = append(out.Send, Send{Type: TypeState, State: &state})
 	}
 	if from, to, ok := e.outbox.next(now); ok {
-		e.outbox.inFlight = true
 		out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
 	}
 	if !e.helloAt.After(now) {

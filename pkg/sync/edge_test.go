@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,6 +142,7 @@ func (s *script) spec(r bundle.Ref) string {
 func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 	var in Looked
 	a := Assignment{Site: "shop-1", Issued: s.now}
+	ack := Ack{Site: "shop-1", Epoch: s.edge.Epoch()}
 	forged := false
 	var rollout *RolloutRef
 	for _, arg := range d.CmdArgs {
@@ -164,12 +166,26 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 			rollout = &RolloutRef{ID: id}
 			rollout.Attempt, _ = strconv.Atoi(attempt)
 		case "ack":
-			upto, _ := strconv.ParseUint(arg.Vals[0], 10, 64)
-			in.Ack = s.seal(t, TypeAck, Ack{Site: "shop-1", Epoch: s.edge.Epoch(), Upto: upto})
+			ack.Upto, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
+		case "missing": // missing=(3-7,9-9)
+			for _, run := range arg.Vals {
+				var r Range
+				if _, err := fmt.Sscanf(run, "%d-%d", &r.From, &r.To); err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				ack.Missing = append(ack.Missing, r)
+			}
+		case "pace":
+			ack.Pace, _ = strconv.Atoi(arg.Vals[0])
+		case "snapshot":
+			ack.Snapshot, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
 		}
 	}
 	for i := range a.Bundles {
 		a.Bundles[i].Rollout = rollout
+	}
+	if !reflect.DeepEqual(ack, Ack{Site: "shop-1", Epoch: s.edge.Epoch()}) {
+		in.Ack = s.seal(t, TypeAck, ack)
 	}
 	if a.Sequence > 0 {
 		in.Assignment = s.seal(t, TypeAssignment, a)
@@ -194,6 +210,13 @@ func (s *script) start(t *testing.T) string {
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {
 			in.Records = append(in.Records, Record{key, s.store[key]})
+		}
+		if strings.HasPrefix(key, EventPrefix) {
+			line, err := StoredOf(Record{key, s.store[key]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Outbox = append(in.Outbox, line)
 		}
 	}
 	return s.step(t, in)
@@ -257,6 +280,9 @@ func (s *script) persist(b *strings.Builder, r Record) {
 			if word != "" {
 				fmt.Fprintf(b, " · %s", word)
 			}
+		}
+		for _, run := range ev.Gaps {
+			fmt.Fprintf(b, " · %d-%d", run.From, run.To)
 		}
 		fmt.Fprintln(b)
 	case r.Key != keyOutbox:

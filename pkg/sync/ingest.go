@@ -3,6 +3,8 @@ package sync
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -37,9 +39,13 @@ type epochIntake struct {
 	id          string
 	first, last time.Time // heard
 	events      ranges    // in, or covered by a gap event
+	highest     uint64    // in
 	dropped     ranges    // covered by gap events
 	why         string    // message of the newest gap event
 	whySequence uint64
+	// The chain, where batches met: what the newest batches ended with, and what they say they began after. Bounded.
+	ends, begins map[uint64]string
+	broken       ranges // where it does not hold: the first events of what does not follow
 }
 
 // Folded says what a batch of events brought.
@@ -50,6 +56,8 @@ type Folded struct {
 	// Missing is the first hole below something already received; zero From is none. The site sends again from Missing.From
 	// as soon as it sees that the acknowledgement stays below.
 	Missing Range
+	// Broken is the first event that does not follow what was received before it; 0 is none.
+	Broken uint64
 }
 
 // NewIngest knows nothing of the site yet.
@@ -67,9 +75,11 @@ func (in *Ingest) Events(batch EventBatch, received time.Time) (Folded, error) {
 		folded.Duplicates = len(batch.Events)
 		return folded, nil
 	}
+	folded.Broken = epoch.link(batch)
 	for _, event := range batch.Events {
 		known := epoch.events.has(event.Sequence)
 		epoch.events = epoch.events.with(Range{event.Sequence, event.Sequence})
+		epoch.highest = max(epoch.highest, event.Sequence)
 		if event.Kind == EventGap {
 			epoch.cover(event)
 		}
@@ -80,7 +90,7 @@ func (in *Ingest) Events(batch EventBatch, received time.Time) (Folded, error) {
 			folded.New = append(folded.New, event)
 		}
 	}
-	folded.Missing = epoch.events.hole()
+	folded.Missing = epoch.hole()
 	return folded, nil
 }
 
@@ -97,6 +107,9 @@ func (in *Ingest) checkBatch(batch EventBatch) error {
 			return fmt.Errorf("events: sequence %d after %d: want growing sequences from 1", event.Sequence, last)
 		}
 		last = event.Sequence
+		if err := checkGap(event); err != nil {
+			return err
+		}
 		if event.Kind == EventGap && (event.From == 0 || event.From > event.To || event.From > event.Sequence || event.To > MaxSequence) {
 			return fmt.Errorf("events: gap event %d covers %d to %d: want a range that begins before it", event.Sequence, event.From, event.To)
 		}
@@ -188,7 +201,14 @@ func (in *Ingest) Ack() (ack Ack, ok bool) {
 	if epoch == nil {
 		return Ack{}, false
 	}
-	return Ack{in.site, epoch.id, epoch.events.upto()}, len(epoch.events) > 0
+	ack = Ack{Site: in.site, Epoch: epoch.id, Upto: epoch.events.upto()}
+	made := epoch.highest
+	if in.state != nil && in.state.Epoch == epoch.id {
+		// What the site was told is safe and is not here: this hub was restored from a backup, or its store damaged.
+		made = max(made, min(in.state.Outbox.Acked, MaxSequence))
+	}
+	ack.Missing = epoch.missing(made)
+	return ack, len(epoch.events) > 0 || len(ack.Missing) > 0
 }
 
 // Snapshot is the newest state and when the bus received it; nil if there was none. The caller does not change it.
@@ -213,7 +233,7 @@ func (in *Ingest) Window() (epoch string, upto uint64) {
 // Missing is the first hole in the newest epoch's events; zero From is none.
 func (in *Ingest) Missing() Range {
 	if newest := in.newest(); newest != nil {
-		return newest.events.hole()
+		return newest.hole()
 	}
 	return Range{}
 }
@@ -229,8 +249,11 @@ func (in *Ingest) Alarms() []string {
 				break
 			}
 		}
-		if hole := epoch.events.hole(); hole.From != 0 {
+		if hole := epoch.hole(); hole.From != 0 {
 			alarms = append(alarms, fmt.Sprintf("events %d to %d of epoch %s are missing", hole.From, hole.To, epoch.id))
+		}
+		if len(epoch.broken) > 0 {
+			alarms = append(alarms, fmt.Sprintf("the chain of events of epoch %s breaks at event %d: what is here before it is not what the site recorded before it", epoch.id, epoch.broken[0].From))
 		}
 		if dropped := epoch.dropped.count(); dropped > 0 {
 			alarms = append(alarms, fmt.Sprintf("%d events of epoch %s were dropped at the site: %s", dropped, epoch.id, epoch.why))
@@ -279,10 +302,98 @@ func (in *Ingest) hear(id string, at time.Time) (epoch *epochIntake, isNew bool)
 	return epoch, isNew
 }
 
+// missing are the first runs up to a sequence that are neither in nor covered. A gap event covers what comes after it too, so what is merely
+// not here yet is above what is in.
+func (e *epochIntake) missing(upto uint64) []Range {
+	if upto == 0 {
+		return nil
+	}
+	missing := ranges{{1, upto}}.except(e.events)
+	return missing[:min(len(missing), maxMissing)]
+}
+
+// hole is the first run that is missing below what is in; zero if there is none.
+func (e *epochIntake) hole() Range {
+	if missing := e.missing(e.highest); len(missing) > 0 {
+		return missing[0]
+	}
+	return Range{}
+}
+
+// maxJoints bounds the places where batches met that are remembered.
+const maxJoints = 64
+
+// link checks a batch against what it should follow and what should follow it. It gives the first event that does not follow; 0 is none.
+func (e *epochIntake) link(batch EventBatch) (broken uint64) {
+	if e.ends == nil {
+		e.ends, e.begins = map[uint64]string{}, map[uint64]string{}
+	}
+	events := batch.Relinked()
+	breaks := func(sequence uint64) {
+		e.broken = e.broken.with(Range{sequence, sequence})
+		if broken == 0 || sequence < broken {
+			broken = sequence
+		}
+	}
+	for i, ev := range events {
+		switch {
+		case ev.Kind == EventGap || ev.Prev == "":
+		case i > 0 && events[i-1].Sequence+1 == ev.Sequence:
+			if events[i-1].Kind != EventGap && events[i-1].digest() != ev.Prev {
+				breaks(ev.Sequence)
+			}
+		default:
+			if end, known := e.ends[ev.Sequence-1]; known && end != ev.Prev {
+				breaks(ev.Sequence)
+			}
+			remember(e.begins, ev.Sequence, ev.Prev)
+		}
+	}
+	if last := events[len(events)-1]; last.Kind != EventGap && last.Prev != "" || last.Sequence == 1 {
+		end := last.digest()
+		if prev, known := e.begins[last.Sequence+1]; known && prev != end {
+			breaks(last.Sequence + 1)
+		}
+		if _, known := e.ends[last.Sequence]; !known { // what came first counts, and so does its digest
+			remember(e.ends, last.Sequence, end)
+		}
+	}
+	return broken
+}
+
+func remember(joints map[uint64]string, sequence uint64, digest string) {
+	if joints[sequence] = digest; len(joints) > maxJoints {
+		delete(joints, slices.Min(slices.Collect(maps.Keys(joints))))
+	}
+}
+
+// checkGap bounds what a gap event names.
+func checkGap(event Event) error {
+	if len(event.Gaps) > maxGapRuns || len(event.Lost) > maxLost || (event.Kind != EventGap && len(event.Gaps)+len(event.Lost) > 0) {
+		return fmt.Errorf("events: event %d names %d runs and %d kinds of what was dropped: want at most %d and %d, of a gap", event.Sequence, len(event.Gaps), len(event.Lost), maxGapRuns, maxLost)
+	}
+	if len(event.Prev) > 32 {
+		return fmt.Errorf("events: event %d: the name of the event before it has %d bytes", event.Sequence, len(event.Prev))
+	}
+	next := event.From
+	for _, run := range event.Gaps {
+		if run.From < next || run.To < run.From || run.To > event.To {
+			return fmt.Errorf("events: gap event %d: runs must grow within %d to %d", event.Sequence, event.From, event.To)
+		}
+		next = run.To + 1
+	}
+	return nil
+}
+
+// maxLost bounds the kinds and reasons of one gap event.
+const maxLost = 256
+
 // cover takes a gap event's word that a range will never come.
 func (e *epochIntake) cover(gap Event) {
-	e.events = e.events.with(Range{gap.From, gap.To})
-	e.dropped = e.dropped.with(Range{gap.From, gap.To})
+	for _, run := range gap.covered() {
+		e.events = e.events.with(run)
+		e.dropped = e.dropped.with(run)
+	}
 	if gap.Sequence > e.whySequence {
 		e.why, e.whySequence = gap.Message, gap.Sequence
 	}

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -222,6 +223,30 @@ type Event struct {
 	Rollout  *RolloutRef    `json:"rollout,omitempty"` // whose offer the bundle's version is
 	From     uint64         `json:"from,omitempty"`    // of a gap, inclusive
 	To       uint64         `json:"to,omitempty"`      // of a gap, inclusive
+	Gaps     []Range        `json:"gaps,omitempty"`    // of a gap: the runs that were dropped, where others between From and To were not; at most 64
+	Lost     []Lost         `json:"lost,omitempty"`    // of a gap: what was dropped and why
+	// Prev names the event before as it was recorded, so that the events of an epoch are one chain. In a batch it is left out where the batch shows it.
+	Prev string `json:"prev,omitempty"`
+}
+
+// Lost says how many events of a kind were dropped, and why.
+type Lost struct {
+	Kind  EventKind `json:"kind"`
+	Why   string    `json:"why"`
+	Count uint64    `json:"count"`
+}
+
+// covered are the sequences that a gap event stands for.
+func (ev Event) covered() []Range {
+	if len(ev.Gaps) > 0 {
+		return ev.Gaps
+	}
+	return []Range{{ev.From, ev.To}}
+}
+
+// Covers says whether a gap event stands for the sequence.
+func (ev Event) Covers(sequence uint64) bool {
+	return ev.Kind == EventGap && slices.ContainsFunc(ev.covered(), func(r Range) bool { return r.From <= sequence && sequence <= r.To })
 }
 
 // EventBatch is a run of events. Sequences are consecutive except where a gap event covers what is missing.
@@ -236,6 +261,13 @@ type Ack struct {
 	Site  bundle.SiteID `json:"site"`
 	Epoch string        `json:"epoch"`
 	Upto  uint64        `json:"upto"`
+	// Missing is what the hub does not have and is to get again, or a gap event for it; at most 16 runs. Also below Upto of an older Ack: a hub that
+	// was restored from a backup asks for what it once had.
+	Missing []Range `json:"missing,omitempty"`
+	// Snapshot is the sequence of a snapshot that the site has sent and the hub does not have: it, or a newer one, is to be sent again.
+	Snapshot uint64 `json:"snapshot,omitempty"`
+	// Pace is how long the site is to rest between two batches, in milliseconds.
+	Pace int `json:"pace,omitempty"`
 }
 
 // Hello is a site's heartbeat; it proves nothing but that the site's key is alive and connected.

@@ -3,10 +3,13 @@ package sync
 import "sort"
 
 // Range is a run of event sequences, both ends inclusive.
-type Range struct{ From, To uint64 }
+type Range struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
 
 // maxRanges bounds a set. What does not fit is forgotten from the top: it is not acknowledged, so it comes again.
-const maxRanges = 256
+const maxRanges = 1024
 
 // ranges is a set of sequences from 1: ordered, disjoint runs that do not touch. Values are at most MaxSequence.
 type ranges []Range
@@ -39,17 +42,25 @@ func (rs ranges) upto() uint64 {
 	return rs[0].To
 }
 
-// hole is the first run below something in the set that is not in it; zero if there is none.
-func (rs ranges) hole() Range {
-	switch {
-	case len(rs) == 0:
-		return Range{}
-	case rs[0].From > 1:
-		return Range{1, rs[0].From - 1}
-	case len(rs) > 1:
-		return Range{rs[0].To + 1, rs[1].From - 1}
+// except is what is in the set and in none of the others.
+func (rs ranges) except(others ranges) (left ranges) {
+	for _, r := range rs {
+		for _, other := range others {
+			if other.To < r.From || r.To < other.From {
+				continue
+			}
+			if r.From < other.From {
+				left = append(left, Range{r.From, other.From - 1})
+			}
+			if r.From = other.To + 1; r.From > r.To {
+				break
+			}
+		}
+		if r.From <= r.To {
+			left = append(left, r)
+		}
 	}
-	return Range{}
+	return left
 }
 
 func (rs ranges) count() uint64 {

@@ -33,8 +33,7 @@ type outboxRecord struct {
 	Next    uint64 `json:"next"`
 	Acked   uint64 `json:"acked"`
 	Dropped uint64 `json:"dropped"`
-	GapFrom uint64 `json:"gapFrom,omitempty"` // the gap event at the outbox's head covers GapFrom…
-	GapTo   uint64 `json:"gapTo,omitempty"`   // …to GapTo, which is its own sequence
+	Head    string `json:"head,omitempty"` // digest of the newest event as it was recorded
 }
 
 // order is a bundle with everything that decides what it renders to at the site. Spec identifies it.

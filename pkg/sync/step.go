@@ -15,8 +15,9 @@ type EdgeConfig struct {
 	HubKey    ed25519.PublicKey // signs assignments and acks
 	NewEpoch  string            // taken as the epoch if the store has none yet: random, 32 hex digits
 	HeartBeat time.Duration     // between hellos; 0 is a minute
-	// MaxPending bounds the outbox, in events not yet acknowledged; 0 is 20,000. Beyond it the oldest become a gap event.
-	MaxPending int
+	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
+	MaxPending      int
+	MaxPendingBytes int
 }
 
 // Input is something that happened: a result of an Effect, or a word from outside.
@@ -26,6 +27,7 @@ type Input interface{ input() }
 // other places than the store; of two marks for a name the higher wins.
 type Restored struct {
 	Records []Record
+	Outbox  []Stored // a line about each record with the prefix EventPrefix
 	Marks   verify.Counters
 }
 
@@ -159,7 +161,7 @@ type Effects struct {
 	Fetch   []Fetch   // -> Fetched
 	Run     *Run      // -> Ran; at most one is under way
 	Correct []Correct // -> Corrected
-	Send    []Send    // -> Sent
+	Send    []Send    // -> Sent; hellos at once, the others one after another: the snapshot is there before the backlog
 	// Retain, where not nil, lists the manifests whose bundles must stay in the store; all others may go.
 	Retain []bundle.Digest
 	Wake   time.Time // zero: nothing to wait for
