@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -190,30 +191,61 @@ func (c *Client) do(ctx context.Context, method string, query url.Values, body [
 	}
 	target := c.base.JoinPath(append([]string{"v1"}, path...)...)
 	target.RawQuery = query.Encode()
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("request: %w", err)
+	key := ""
+	if method != http.MethodGet {
+		key = rand.Text() // so that the hub carries it out once, however often it arrives
 	}
-	request.Header.Set("Authorization", "Bearer "+c.token)
-	if len(body) > 0 {
-		request.Header.Set("Content-Type", "application/json")
+	for tries := 1; ; tries++ {
+		request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("request: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+c.token)
+		if key != "" {
+			request.Header.Set("Idempotency-Key", key)
+		}
+		if len(body) > 0 {
+			request.Header.Set("Content-Type", "application/json")
+		}
+		raw, again, err := c.once(request, limit)
+		if again == 0 || tries == maxTries {
+			return raw, err
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return raw, err
+		}
 	}
+}
+
+// A request that is beyond a limit of the hub is sent again when the hub says that it may.
+const (
+	maxTries = 5
+	maxWait  = 30 * time.Second // a hub that wants more is answered with its refusal
+)
+
+// once sends a request once. again is not 0 where the hub wants it later.
+func (c *Client) once(request *http.Request, limit int64) (raw []byte, again time.Duration, err error) {
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, withoutURL(err))
+		return nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, withoutURL(err))
 	}
 	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	raw, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, err)
+		return nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, err)
 	}
 	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("%s: the answer has more than %d bytes", c.base.Host, limit)
+		return nil, 0, fmt.Errorf("%s: the answer has more than %d bytes", c.base.Host, limit)
 	}
 	if response.StatusCode/100 != 2 {
-		return nil, refusal(response, raw)
+		if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests && seconds > 0 && seconds <= int(maxWait/time.Second) {
+			again = time.Duration(seconds) * time.Second
+		}
+		return nil, again, refusal(response, raw)
 	}
-	return raw, nil
+	return raw, 0, nil
 }
 
 // withoutURL takes away the method and address that net/http puts before every cause.

@@ -304,11 +304,11 @@ func TestT20_ManyKnocksMeetALimit(t *testing.T) {
 	if d.admits(now.Add(100*time.Millisecond), "192.0.2.1") || !d.admits(now.Add(time.Second), "192.0.2.1") {
 		t.Error("the limit does not fill again as it should")
 	}
-	for i := range 10 * maxAddresses {
+	for i := range 10 * maxKeys {
 		d.admits(now, fmt.Sprint(i))
 	}
-	if len(d.from) > maxAddresses {
-		t.Errorf("%d addresses are remembered", len(d.from))
+	if len(d.from.key) > maxKeys {
+		t.Errorf("%d addresses are remembered", len(d.from.key))
 	}
 	written := 0
 	for range 1000 {

@@ -51,15 +51,28 @@ func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 // admitted lets in who has a token that this hub knows, and hands on who that is.
 func (h *Hub) admitted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now, from := h.cfg.Now(), addressOf(r)
+		if wait := h.asks.from.take(now, from); wait > 0 {
+			tooFast(w, "this address", wait)
+			return
+		}
 		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !isBearer {
 			token = ""
 		}
 		user, err := h.admit(r.Context(), token)
 		if err != nil {
-			h.noteRefusal(context.WithoutCancel(r.Context()), cmp.Or(user.name, addressOf(r)), "log in", err)
+			if wait := h.asks.failed.take(now, from); wait > 0 {
+				tooFast(w, "failed logins", wait)
+				return
+			}
+			h.noteRefusal(context.WithoutCancel(r.Context()), cmp.Or(user.name, from), "log in", err)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 			writeProblem(w, problemOf(err))
+			return
+		}
+		if wait := h.asks.ofUser.take(now, user.name); wait > 0 {
+			tooFast(w, "user "+user.name, wait)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(withActor(r.Context(), user)))

@@ -98,7 +98,9 @@ type Hub struct {
 	warden  *warden
 	door    *door
 	users   *users
-	revoker revoker // nil: the bus is somebody else's
+	replays *replays
+	asks    struct{ ofUser, from, failed *limiter } // of the API
+	revoker revoker                                 // nil: the bus is somebody else's
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
 
@@ -152,7 +154,8 @@ func (h *Hub) configure() (err error) {
 	if cfg.CredentialLife < time.Second {
 		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
 	}
-	h.door, h.users = newDoor(), newUsers()
+	h.door, h.users, h.replays = newDoor(), newUsers(), newReplays()
+	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -120,10 +120,18 @@ func (rt route) refusal(a actor) error {
 
 // guarded lets in who may use the endpoint. A refusal is in the audit log, whether or not anything would have changed.
 func (h *Hub) guarded(rt route) http.HandlerFunc {
+	handler := rt.handler
+	if rt.what != "" {
+		limit := int64(api.MaxRequest)
+		if rt.takes == nil {
+			limit = api.MaxFile
+		}
+		handler = h.once(limit, handler)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := rt.refusal(actorOf(r.Context()))
 		if err == nil {
-			rt.handler(w, r)
+			handler(w, r)
 			return
 		}
 		problem, what := problemOf(err), rt.what
