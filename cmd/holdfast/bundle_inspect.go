@@ -115,6 +115,12 @@ func policyText(p bundle.Policy) string {
 	if len(p.Replace) > 0 {
 		words = append(words, "replace "+strings.Join(p.Replace, " "))
 	}
+	if len(p.Health) > 0 {
+		words = append(words, fmt.Sprintf("%d health %s", len(p.Health), plural(len(p.Health), "rule")))
+	}
+	if len(p.Probes) > 0 {
+		words = append(words, fmt.Sprintf("%d %s", len(p.Probes), plural(len(p.Probes), "probe")))
+	}
 	if len(p.DriftRules) > 0 {
 		words = append(words, fmt.Sprintf("%d drift %s", len(p.DriftRules), plural(len(p.DriftRules), "rule")))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 )
 
 // Label is the label that every object of a bundle carries; its value is the bundle's name. Watches select by it, and nothing
@@ -134,6 +135,10 @@ type Cluster interface {
 	Apply(ctx context.Context, patch Patch) (Seen, error)
 	// Look gives one object, or an error of class Missing.
 	Look(ctx context.Context, ref Ref, view View) (Seen, error)
+	// Judge looks at one object and has the gate say how it does, as its Verdict.
+	Judge(ctx context.Context, ref Ref, by *gate.Gate) (Seen, error)
+	// Probe gives the status of an HTTP GET to a Service's path, sent through the API server. What is answered otherwise is not looked at.
+	Probe(ctx context.Context, probe bundle.Probe) (status int, err error)
 	// Diff says what a forced apply of the patch would change, leaving Ignore paths out of the comparison. It changes nothing.
 	Diff(ctx context.Context, patch Patch) (Difference, error)
 	// Delete deletes the object if its UID is still uid, dependents in the background, and says whether it is gone already

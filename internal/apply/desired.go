@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 )
 
 // Object is one object as it is to be applied: rendered for the site and labelled as its bundle's.
@@ -25,6 +26,10 @@ type Object struct {
 	Drift bundle.DriftMode
 	// Yield are the field managers whose fields stay theirs.
 	Yield []string
+	// Gate says how the object does, in place of Kubernetes' conventions; nil: they do.
+	Gate *gate.Gate
+	// Probes are requests to the object, a Service.
+	Probes []bundle.Probe
 	// Replace says that the policy wants the object deleted and made anew where a change is refused as immutable.
 	Replace bool
 
@@ -100,6 +105,14 @@ func (d Desired) Pack() Desired {
 // desire labels and hashes rendered objects.
 func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy, objects []bundle.Object) (Desired, error) {
 	d := Desired{Ref: ref, Digest: digest, Rendered: rendered, Policy: policy, made: true, Objects: make([]Object, 0, len(objects))}
+	gates := make([]*gate.Gate, len(policy.Health))
+	for i, rule := range policy.Health {
+		var err error
+		if gates[i], err = gate.Compile(rule); err != nil {
+			return Desired{}, fmt.Errorf("%s: %w", ref, err)
+		}
+	}
+	probed := 0
 	for _, in := range objects {
 		body, err := labelled(in.JSON, string(ref.Name))
 		if err != nil {
@@ -111,6 +124,15 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 				o.Ignore = append(o.Ignore, rule.Paths...)
 			}
 		}
+		if i := slices.IndexFunc(policy.Health, func(r bundle.HealthRule) bool { return r.Target.Matches(in.ID) }); i >= 0 {
+			o.Gate = gates[i]
+		}
+		for _, probe := range policy.Probes {
+			if in.ID == (bundle.ObjectID{Kind: "Service", Namespace: probe.Namespace, Name: probe.Service}) {
+				o.Probes = append(o.Probes, probe)
+			}
+		}
+		probed += len(o.Probes)
 		o.Yield = policy.IgnoreManagers
 		o.keep(policy.DriftOf(in.ID))
 		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
@@ -120,6 +142,9 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 			o.defines = Kind{Group: text(body, "spec", "group"), Kind: text(body, "spec", "names", "kind")}
 		}
 		d.Objects = append(d.Objects, o)
+	}
+	if probed < len(policy.Probes) {
+		return Desired{}, fmt.Errorf("%s: a probe names a Service that is not in the bundle", ref)
 	}
 	return d, nil
 }

@@ -43,6 +43,7 @@
 //	    everything is applied again, so that it shows that it may (T15). The inventory keeps who applied, which is who may remove.
 //	A11 Nothing in a protected namespace is applied, corrected or deleted, nor is the namespace itself.
 //	A12 What may not be watched is not called healthy.
+//	A14 Health is Kubernetes' conventions or the policy's expressions and probes, which reach nothing but the bundle's own objects and tell no values (T16, T29).
 //	A13 On objects that are respected, fields that others changed stay theirs until a version changes those itself: the Base that the inventory keeps
 //	    says what was applied before. It costs two requests more for each dry run, apply and correction, as fields of ignored managers do.
 //

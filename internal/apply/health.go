@@ -1,9 +1,12 @@
 package apply
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 )
 
 // passive kinds are healthy by being there; they are never fetched for their status.
@@ -30,8 +33,50 @@ var passiveKinds = func() map[bundle.ObjectID]bool {
 	return out
 }()
 
-func passive(id bundle.ObjectID) bool {
-	return passiveKinds[bundle.ObjectID{Group: id.Group, Kind: id.Kind}]
+// passive says that the object is healthy by being there.
+func (o *Object) passive() bool {
+	return o.Gate == nil && passiveKinds[bundle.ObjectID{Group: o.Group, Kind: o.ObjectID.Kind}]
+}
+
+// verdictOf is what a gate's answer comes to.
+func verdictOf(answer gate.Answer, why string) Verdict {
+	switch answer {
+	case gate.Ready:
+		return Verdict{StatusCurrent, why}
+	case gate.Failed:
+		return Verdict{StatusFailed, why}
+	}
+	return Verdict{StatusInProgress, why}
+}
+
+// JudgedBy is a gate's verdict about an object.
+func JudgedBy(by *gate.Gate, object map[string]any) Verdict { return verdictOf(by.Judge(object)) }
+
+// probeEvery is the pause between the probes of a Service that answers.
+const probeEvery = 30 * time.Second
+
+// look asks for an object's health: by its gate or by Kubernetes' conventions, then by its probes.
+func (o *Object) look(ctx context.Context, cluster Cluster) (Verdict, error) {
+	var seen Seen
+	var err error
+	if o.Gate != nil {
+		seen, err = cluster.Judge(ctx, o.Ref, o.Gate)
+	} else {
+		seen, err = cluster.Look(ctx, o.Ref, ViewStatus)
+	}
+	if err != nil || seen.Status != StatusCurrent {
+		return seen.Verdict, err
+	}
+	for _, p := range o.Probes {
+		status, err := cluster.Probe(ctx, p)
+		switch {
+		case err != nil:
+			return Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: %s", p.Port, p.Path, err)}, nil
+		case status < 200 || status > 399:
+			return Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: status %d", p.Port, p.Path, status)}, nil
+		}
+	}
+	return seen.Verdict, nil
 }
 
 // The pauses between two looks at one object's status.

@@ -174,3 +174,25 @@ func TestRealT16_RefusalsNameNoValues(t *testing.T) {
 	}
 	t.Log(err)
 }
+
+// A custom resource is judged by the policy's expression; a Service without pods does not answer its probe.
+func TestRealHealthByPolicy(t *testing.T) {
+	r := newReal(t)
+	group := r.name + ".example.com"
+	policy := bundle.Policy{Prune: true, Drift: bundle.DriftEnforce,
+		Health: []bundle.HealthRule{{Target: bundle.PatchTarget{Group: group, Kind: "Thing"}, Ready: `object.spec.size == 1 && object.metadata.generation == 1`}},
+		Probes: []bundle.Probe{{Namespace: r.name, Service: "web", Port: 80, Path: "/healthz"}}}
+	d := desirePolicy(t, r.name, []bundle.Object{namespaceObject(r.name), definition(group, "Thing"), custom(group, "Thing", r.name, "ready", "1"), custom(group, "Thing", r.name, "waits", "2"),
+		object(fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":%q},"spec":{"ports":[{"port":80}],"selector":{"app":"nobody"}}}`, r.name))}, policy)
+	r.must(d)
+	l := watch(t, r.executor, true, func(w *apply.Watcher) { w.Track(d, r.inventory) })
+	l.healthy(t, "Service/"+r.name+"/web InProgress", "Thing."+group+"/"+r.name+"/waits InProgress")
+	l.mu.Lock()
+	words := l.health[len(l.health)-1].Unhealthy[0].Message
+	l.mu.Unlock()
+	if words != "probe of port 80/healthz: status 503" {
+		t.Error(words)
+	}
+	l.stop()
+	r.remove()
+}

@@ -306,7 +306,7 @@ func (w *Watcher) correct(ctx context.Context, key subjectKey, s *subject, desir
 	s.failures, s.drift, s.correctWanted, s.compared = 0, nil, false, ""
 	s.item, s.recheck = left, left.Left
 	s.fight.Corrected(now, drift.Managers)
-	s.lookWanted = !passive(key.object)
+	s.lookWanted = !s.object.passive()
 	if !s.lookWanted {
 		s.verdict = Verdict{}
 	}
@@ -325,13 +325,13 @@ func (w *Watcher) look(ctx context.Context, s *subject, desired *Desired) time.D
 	w.mu.Lock()
 	s.lookWanted = false
 	w.mu.Unlock()
-	seen, err := w.executor.as(desired.Scope.Account).Look(ctx, s.object.Ref, ViewStatus)
+	verdict, err := s.object.look(ctx, w.executor.as(desired.Scope.Account))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.executor.options.Now()
 	switch {
 	case err == nil:
-		s.verdict = seen.Verdict
+		s.verdict = verdict
 	case isAbsent(err) && s.object.leaves && s.item.UID != "":
 		s.verdict = Verdict{StatusCurrent, "done and gone"}
 	case isAbsent(err):
@@ -347,11 +347,15 @@ func (w *Watcher) look(ctx context.Context, s *subject, desired *Desired) time.D
 	s.failures = 0
 	settled := s.verdict.Status == StatusCurrent
 	s.pace.looked(now, settled)
-	if settled {
-		return 0
+	switch {
+	case !settled:
+		s.lookWanted = true
+		return lookAgainAfter
+	case len(s.object.Probes) > 0:
+		s.lookWanted = true
+		return probeEvery
 	}
-	s.lookWanted = true
-	return lookAgainAfter
+	return 0
 }
 
 // tellHealth tells a bundle's health if it is known and has changed. w.mu is held.
@@ -368,7 +372,7 @@ func (w *Watcher) tellHealth(name bundle.Name, t *tracked) {
 		}
 		if verdict.Status == "" {
 			switch {
-			case !passive(id):
+			case !s.object.passive():
 				return // not looked at yet
 			case s.item.UID == "":
 				verdict = Verdict{StatusUnknown, "not seen yet"}

@@ -180,7 +180,7 @@ func (w *Watcher) Track(desired Desired, inventory Inventory) {
 			}
 		}
 		s.recheck = s.item.Left
-		s.lookWanted = !passive(o.ObjectID)
+		s.lookWanted = !o.passive()
 		t.subjects[o.ObjectID] = s
 		t.order = append(t.order, o.ObjectID)
 	}
@@ -386,7 +386,7 @@ func (w *Watcher) touched(at lookout, k *watch, seen Seen) {
 		if s == nil || t.lookout(s.object) != at {
 			continue
 		}
-		if !passive(seen.ObjectID) {
+		if !s.object.passive() {
 			s.lookWanted = true
 		}
 		if s.lookWanted || s.drift != nil || s.suspicion(k) != Unsuspicious {

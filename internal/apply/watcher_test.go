@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/apply/clustertest"
 	"github.com/holdfast-fleet/holdfast/internal/apply/memcluster"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/render"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/verifytest"
 )
 
 // lookout is a Watcher that runs, and what it said.
@@ -211,6 +214,47 @@ func TestRespectBeginsWithWhatWasApplied(t *testing.T) {
 	}
 	if !s.inventory.Items[0].Left {
 		t.Error("the inventory does not know that something was left")
+	}
+}
+
+// Expressions and probes of the policy take part in the bundle's health, and a kind that is otherwise healthy by being there is looked at.
+func TestHealthByPolicy(t *testing.T) {
+	s := newSite(t)
+	policy := bundle.Policy{Prune: true, Drift: bundle.DriftRespect,
+		Health: []bundle.HealthRule{{Target: bundle.PatchTarget{Kind: "ConfigMap", Name: "a"}, Ready: `object.data.k == "ready"`, Failed: `object.data.k == "broken"`}},
+		Probes: []bundle.Probe{{Namespace: "default", Service: "web", Port: 80, Path: "/healthz"}}}
+	d := desirePolicy(t, "shop", []bundle.Object{configMap("default", "a", "1"), configMap("default", "b", "1"),
+		object(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"ports":[{"port":80}]}}`)}, policy)
+	s.must(d)
+	var down atomic.Bool
+	down.Store(true)
+	s.cluster.Fail(func(c memcluster.Call) error {
+		if c.Verb == "probe" && down.Load() {
+			return &apply.ServerError{Class: apply.Passing, Code: 503, Words: "no endpoints available"}
+		}
+		return nil
+	})
+	l := watch(t, s.executor, true, s.track(d))
+	l.healthy(t, "ConfigMap/default/a InProgress", "Service/default/web InProgress")
+	edit(t, s.cluster, "default", "a", "controller", "broken")
+	l.healthy(t, "ConfigMap/default/a Failed", "Service/default/web InProgress")
+	edit(t, s.cluster, "default", "a", "controller", "ready")
+	l.healthy(t, "Service/default/web InProgress")
+	down.Store(false)
+	s.cluster.SetVerdict(bundle.ObjectID{Kind: "Service", Namespace: "default", Name: "web"}, apply.Verdict{Status: apply.StatusCurrent})
+	l.healthy(t)
+}
+
+// T29: a probe reaches nothing that is not an object of its own bundle, and an expression that does not compile is refused before the cluster is asked.
+func TestT29_ProbesNameOwnServices(t *testing.T) {
+	for name, policy := range map[string]bundle.Policy{
+		"a Service of others":            {Drift: bundle.DriftEnforce, Probes: []bundle.Probe{{Namespace: "kube-system", Service: "kube-dns", Port: 80, Path: "/"}}},
+		"an expression of another world": {Drift: bundle.DriftEnforce, Health: []bundle.HealthRule{{Target: bundle.PatchTarget{Kind: "ConfigMap"}, Ready: "self.ok"}}},
+	} {
+		v := verifytest.Verified(t, []bundle.Object{configMap("default", "a", "1")}, func(m *bundle.Manifest) { m.Policy = policy })
+		if _, err := apply.Prepare(v, render.Inputs{}, apply.Anything()); err == nil {
+			t.Errorf("%s is taken", name)
+		}
 	}
 }
 

@@ -59,6 +59,15 @@
 // Fields named in ignore, and what the field managers in ignoreManagers hold, are none of that: neither drift nor corrected nor told. What is reported are
 // paths and the names of managers. No values, and no hashes of them either: a short password can be guessed from its hash.
 //
+// # Health
+//
+// A bundle is healthy when all its objects are: by Kubernetes' conventions (kstatus; of custom resources the Ready condition and the observed generation),
+// or, where a rule of the policy's health matches, by CEL expressions over the object (pkg/bundle/gate), compiled when the bundle is built and bounded
+// in cost when they are evaluated. A probe is a GET to a Service that is an object of the bundle, through the API server's proxy and as the bundle's account, which
+// needs get on services/proxy: a probe holds no address, follows no redirect, keeps nothing of the answer but its status, and reaches what the API server lets it reach –
+// neither loopback nor link-local addresses. There are no TCP probes: the API server offers no connection without HTTP, and a pod's own readinessProbe says
+// the same better.
+//
 // # Guarantees
 //
 //   - B1 One manifest, one spelling: DecodeManifest accepts exactly the bytes that EncodeManifest writes.

@@ -21,12 +21,15 @@ const (
 	maxPatches     = 64 // of one variant
 	maxIgnoreRules = 256
 	maxReplace     = 64
+	maxProbes      = 16
 	maxManagers    = 64  // field managers to ignore
 	maxManagerName = 128 // bytes, as in Kubernetes
 	// MaxParameterValue is the length of a string parameter's value in bytes.
 	MaxParameterValue = 4096
 	maxText           = 4096 // selectors, patterns, descriptions, pointers
-	maxHealthTimeout  = 24 * 60 * 60
+	// MaxExpression is the length of a health expression in bytes.
+	MaxExpression    = 4096
+	maxHealthTimeout = 24 * 60 * 60
 )
 
 // Chunks cuts b into pieces of ChunkSize bytes, the last one shorter. The pieces share b's memory; no bytes make no pieces.

@@ -116,6 +116,10 @@ type Policy struct {
 	IgnoreManagers []string `json:"ignoreManagers,omitempty"`
 	// Ignore are fields that are neither drift nor corrected: they are left out of what is applied once the object exists.
 	Ignore []IgnoreRule `json:"ignore,omitempty"`
+	// Health are expressions that say how objects do, in place of what Kubernetes' conventions say; of an object the first rule that matches.
+	Health []HealthRule `json:"health,omitempty"`
+	// Probes are requests that have to succeed for the bundle to be healthy.
+	Probes []Probe `json:"probes,omitempty"`
 	// HealthTimeoutSeconds is how long the objects may take to become healthy after an apply. 0 is 300.
 	HealthTimeoutSeconds int `json:"healthTimeoutSeconds,omitempty"`
 	// Replace lists kinds ("batch/Job", "v1/Service" is written "Service") that are deleted and made anew where the API server refuses
@@ -132,6 +136,22 @@ type Policy struct {
 type DriftRule struct {
 	Target PatchTarget `json:"target"`
 	Drift  DriftMode   `json:"drift"`
+}
+
+// HealthRule says by CEL expressions over an object how it does; pkg/bundle/gate evaluates them.
+type HealthRule struct {
+	Target PatchTarget `json:"target"`
+	Ready  string      `json:"ready"`
+	Failed string      `json:"failed,omitempty"` // asked first
+}
+
+// Probe is an HTTP GET to a Service of the bundle, which has to answer with 200 to 399. It names no address: the Service is an object of the bundle's own,
+// and the API server passes the request on to one of its pods.
+type Probe struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	Port      int    `json:"port"`
+	Path      string `json:"path"` // begins with a slash; no query
 }
 
 // DriftOf is the mode of one object.

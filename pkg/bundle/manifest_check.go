@@ -379,6 +379,9 @@ func (p Policy) check() error {
 	if p.HealthTimeoutSeconds < 0 || p.HealthTimeoutSeconds > maxHealthTimeout {
 		return fmt.Errorf("policy: healthTimeoutSeconds %d: want 0 to %d", p.HealthTimeoutSeconds, maxHealthTimeout)
 	}
+	if err := p.checkHealth(); err != nil {
+		return err
+	}
 	if len(p.Ignore) > maxIgnoreRules || len(p.Replace) > maxReplace {
 		return fmt.Errorf("policy: more than %d ignore rules or %d kinds to replace", maxIgnoreRules, maxReplace)
 	}
@@ -394,6 +397,32 @@ func (p Policy) check() error {
 	}
 	return nil
 }
+
+// checkHealth checks the form of rules and probes. Whether expressions compile is pkg/bundle/gate's to say.
+func (p Policy) checkHealth() error {
+	if len(p.Health) > maxIgnoreRules || len(p.Probes) > maxProbes {
+		return fmt.Errorf("policy: more than %d health rules or %d probes", maxIgnoreRules, maxProbes)
+	}
+	for i, rule := range p.Health {
+		if err := rule.Target.check(); err != nil {
+			return fmt.Errorf("policy: health %d: %w", i, err)
+		}
+		if rule.Ready == "" || len(rule.Ready) > MaxExpression || len(rule.Failed) > MaxExpression {
+			return fmt.Errorf("policy: health %d: want a ready expression, and none longer than %d bytes", i, MaxExpression)
+		}
+	}
+	for i, probe := range p.Probes {
+		if !labelPattern.MatchString(probe.Namespace) || !labelPattern.MatchString(probe.Service) || probe.Port < 1 || probe.Port > 65535 {
+			return fmt.Errorf("policy: probes %d: want the namespace and the name of a Service and a port", i)
+		}
+		if !probePath.MatchString(probe.Path) || strings.Contains(probe.Path, "..") {
+			return fmt.Errorf("policy: probes %d: path %.80q: want it to begin with '/' and to have letters, digits and -._~/ only, at most 253 bytes and no '..'", i, probe.Path)
+		}
+	}
+	return nil
+}
+
+var probePath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]{0,252}$`)
 
 func (r IgnoreRule) check() error {
 	if err := r.Target.check(); err != nil {

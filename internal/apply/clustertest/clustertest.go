@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 )
 
 // World is a cluster and the outside hands that a test needs.
@@ -41,6 +42,7 @@ func Run(t *testing.T, makeWorld func(t *testing.T) World) {
 		"what others changed stays, by the base, until we change it":    testRespect,
 		"what a manager that is yielded to holds stays":                 testYield,
 		"look tells missing objects from others":                        testLook,
+		"a gate judges the object":                                      testJudge,
 		"a namespace that does not exist and a kind nobody knows":       testNowhere,
 		"delete asks for the UID":                                       testDelete,
 		"diff names paths and managers and no values":                   testDiff,
@@ -225,6 +227,23 @@ func testLook(t *testing.T, w World) {
 	seen, err := w.Cluster.Look(t.Context(), p.Ref, apply.ViewStatus)
 	if err != nil || seen.UID != made.UID || seen.Status != apply.StatusCurrent {
 		t.Errorf("%+v, %v", seen, err)
+	}
+}
+
+func testJudge(t *testing.T, w World) {
+	p := w.patch("a", `{"phase":"canary"}`)
+	g, err := gate.Compile(bundle.HealthRule{Ready: `object.data.phase == "done"`, Failed: `object.data.phase == "broken"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Cluster.Judge(t.Context(), p.Ref, g)
+	wantClass(t, err, apply.Missing)
+	made := w.apply(t, p)
+	for phase, want := range map[string]apply.Status{"canary": apply.StatusInProgress, "done": apply.StatusCurrent, "broken": apply.StatusFailed} {
+		w.SetData(t, "a", "phase", phase, "controller")
+		if seen, err := w.Cluster.Judge(t.Context(), p.Ref, g); err != nil || seen.UID != made.UID || seen.Status != want || strings.Contains(seen.Message, "canary") {
+			t.Errorf("%s: %+v, %v", phase, seen, err)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 )
 
 // Version is what a Cluster says its version is.
@@ -42,7 +43,7 @@ type world struct {
 
 // Call is one request, for Fail.
 type Call struct {
-	Verb    string // apply, look, diff, delete, foreign, watch, version
+	Verb    string // apply, look, probe, diff, delete, foreign, watch, version
 	Object  bundle.ObjectID
 	DryRun  bool
 	Account bundle.Account // who asks; empty: the agent itself
@@ -302,6 +303,29 @@ func (c *Cluster) Look(_ context.Context, ref apply.Ref, view apply.View) (apply
 		}
 	}
 	return seen, nil
+}
+
+// Judge implements apply.Cluster.
+func (c *Cluster) Judge(ctx context.Context, ref apply.Ref, by *gate.Gate) (apply.Seen, error) {
+	seen, err := c.Look(ctx, ref, apply.ViewMetadata)
+	if err == nil {
+		seen.Verdict = apply.JudgedBy(by, c.Body(ref.ObjectID))
+	}
+	return seen, err
+}
+
+// Probe implements apply.Cluster: a Service that is there answers 200.
+func (c *Cluster) Probe(_ context.Context, probe bundle.Probe) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := bundle.ObjectID{Kind: "Service", Namespace: probe.Namespace, Name: probe.Service}
+	if err := c.call(Call{Verb: "probe", Object: id}); err != nil {
+		return 0, err
+	}
+	if c.objects[id] == nil {
+		return 404, nil
+	}
+	return 200, nil
 }
 
 // Diff implements apply.Cluster.

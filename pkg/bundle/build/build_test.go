@@ -154,6 +154,7 @@ func TestP07_BadInputIsRefusedByName(t *testing.T) {
 		"config: selector":          {yaml: pod, config: ours + "target:\n  selector: a b\n", want: "holdfast.yaml:4: target: selector"},
 		"config: requires":          {yaml: pod, config: ours + "requires: [{name: Bad_Name}]\n", want: "holdfast.yaml:3: requires: bundle name"},
 		"config: drift":             {yaml: pod, config: ours + "policy: {drift: never}\n", want: "holdfast.yaml:3: policy: drift"},
+		"config: health":            {yaml: pod, config: ours + "policy:\n  health:\n    - {target: {kind: Pod}, ready: self.ok}\n", want: "holdfast.yaml:5: health: ready: ERROR"},
 		"config: external kind":     {yaml: pod, config: ours + "externalKinds: [{group: a}]\n", want: "holdfast.yaml:3: an external kind without kind"},
 		"variant matches nothing":   {yaml: pod, config: ours + "variants:\n- name: big\n  selector: a=b\n  patches: [{target: {kind: Deployment}, merge: {spec: {}}}]\n", want: "holdfast.yaml:4: variant big: patch 0: no object matches its target"},
 		"variant does not apply":    {yaml: pod, config: ours + "variants:\n- name: big\n  selector: a=b\n  patches: [{target: {kind: Pod}, json: [{op: remove, path: /spec/x}]}]\n", want: "holdfast.yaml:4: variant big: patch 0: Pod/default/a: JSON patch"},

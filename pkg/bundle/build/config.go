@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/gate"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/internal/strict"
 	"go.yaml.in/yaml/v3"
 )
@@ -47,6 +48,8 @@ type ConfigPolicy struct {
 	DriftRules           []bundle.DriftRule  `json:"driftRules,omitempty"`
 	Ignore               []bundle.IgnoreRule `json:"ignore,omitempty"`
 	IgnoreManagers       []string            `json:"ignoreManagers,omitempty"`
+	Health               []bundle.HealthRule `json:"health,omitempty"`
+	Probes               []bundle.Probe      `json:"probes,omitempty"`
 	HealthTimeoutSeconds int                 `json:"healthTimeoutSeconds,omitempty"`
 	Replace              []string            `json:"replace,omitempty"`
 	AffectsConnectivity  bool                `json:"affectsConnectivity,omitempty"`
@@ -63,7 +66,7 @@ type ExternalKind struct {
 
 func (p ConfigPolicy) policy() bundle.Policy {
 	policy := bundle.Policy{
-		Prune: true, Drift: bundle.DriftEnforce, DriftRules: p.DriftRules, Ignore: p.Ignore, IgnoreManagers: p.IgnoreManagers, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
+		Prune: true, Drift: bundle.DriftEnforce, DriftRules: p.DriftRules, Ignore: p.Ignore, IgnoreManagers: p.IgnoreManagers, Health: p.Health, Probes: p.Probes, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
 		AffectsConnectivity: p.AffectsConnectivity, ConfirmWithinSeconds: p.ConfirmWithinSeconds, Supersedes: p.Supersedes,
 	}
 	if p.Prune != nil {
@@ -171,6 +174,11 @@ func (c *Config) check(f *findings) {
 	}
 	try("/target", func(m *bundle.Manifest) { m.Target = c.Target })
 	try("/policy", func(m *bundle.Manifest) { m.Policy = c.Policy.policy() })
+	for i, r := range c.Policy.Health {
+		if _, err := gate.Compile(r); err != nil {
+			f.refuse(c.fail(fmt.Sprintf("/policy/health/%d", i), err))
+		}
+	}
 	for i, r := range c.Requires {
 		try(fmt.Sprintf("/requires/%d", i), func(m *bundle.Manifest) { m.Requires = []bundle.Requirement{r} })
 	}
