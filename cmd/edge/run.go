@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,11 @@ type runOptions struct {
 	logFormat  string
 	reserve    int64
 	reconnect  time.Duration
+	agent      agentOptions
 }
+
+// agentOptions say which bundle upgrades the agent.
+type agentOptions struct{ bundle, account, deployment string }
 
 func newRun() *cobra.Command { return (&runOptions{}).command() }
 
@@ -58,6 +63,9 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.account, "service-account", "", "`namespace/name` of the service account that bundles act as whose assignment names none; default: the agent's own identity")
 	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch, whatever the hub says")
 	f.StringSliceVar(&o.accountsIn, "accounts-in", nil, "`namespaces` whose service accounts an assignment may name; default: every one that is not protected")
+	f.StringVar(&o.agent.bundle, "agent-bundle", "", "`name` of the bundle that upgrades this agent: it may touch nothing but the agent's Deployment; default: none")
+	f.StringVar(&o.agent.account, "agent-account", "holdfast-bundles/agent", "`namespace/name` of the service account that the bundle of --agent-bundle acts as")
+	f.StringVar(&o.agent.deployment, "agent-deployment", "holdfast-system/holdfast-edge", "`namespace/name` of the agent's Deployment")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
@@ -108,6 +116,11 @@ func (o *runOptions) policy() (edge.Policy, error) {
 		}
 		p.Account = account
 	}
+	agent, err := o.agent.policy()
+	if err != nil {
+		return p, err
+	}
+	p.Agent = agent
 	for flag, namespaces := range map[string][]string{"--protect-namespace": o.protected, "--accounts-in": o.accountsIn} {
 		for _, namespace := range namespaces {
 			if _, err := bundle.ParseName(namespace); err != nil { // a namespace is a DNS label, as a bundle's name is
@@ -116,6 +129,33 @@ func (o *runOptions) policy() (edge.Policy, error) {
 		}
 	}
 	return p, nil
+}
+
+func (o agentOptions) policy() (a edge.AgentBundle, err error) {
+	if o.bundle == "" {
+		return a, nil
+	}
+	if a.Name, err = bundle.ParseName(o.bundle); err != nil {
+		return a, fmt.Errorf("--agent-bundle: %w", err)
+	}
+	if o.account != "" {
+		if a.Account, err = bundle.ParseAccount(o.account); err != nil {
+			return a, fmt.Errorf("--agent-account: %w", err)
+		}
+	}
+	a.Namespace, a.Deployment, err = deploymentName("--agent-deployment", o.deployment)
+	return a, err
+}
+
+// deploymentName reads namespace/name.
+func deploymentName(flag, text string) (namespace, name string, err error) {
+	namespace, name, _ = strings.Cut(text, "/")
+	for _, part := range []string{namespace, name} {
+		if _, err := bundle.ParseName(part); err != nil {
+			return "", "", fmt.Errorf("%s %.120q: want namespace/name", flag, text)
+		}
+	}
+	return namespace, name, nil
 }
 
 func newLog(level, format string) (*zap.Logger, error) {

@@ -18,6 +18,8 @@ type Scope struct {
 	Namespaces []string
 	// Protected namespaces are the site's: nothing in them nor they themselves are touched, whatever else is allowed.
 	Protected []string
+	// Only, where not nil, are the objects allowed: no others, whatever else is said, and these though they are protected.
+	Only []bundle.ObjectID
 }
 
 // Anything is the scope that allows everything, as the agent itself.
@@ -41,6 +43,10 @@ func (s Scope) outside(id bundle.ObjectID) string {
 	namespace := home(id)
 	named := slices.ContainsFunc(s.Kinds, func(p bundle.KindPattern) bool { return p.Matches(id) })
 	switch {
+	case s.Only != nil && slices.Contains(s.Only, id):
+		return ""
+	case s.Only != nil:
+		return "at this site the bundle may touch nothing but " + s.Only[0].String()
 	case s.protects(id):
 		return fmt.Sprintf("namespace %s is protected at this site", namespace)
 	case len(s.Kinds) > 0 && !named:

@@ -41,6 +41,8 @@ func TestT15_WhatIsOutsideAScope(t *testing.T) {
 		"the Namespace object of a protected one":   {Scope{Kinds: kinds("*"), Protected: site}, namespace("kube-system"), "protected"},
 		"a cluster-wide object of a protected name": {Scope{Kinds: kinds("*"), Protected: []string{"shop"}}, role, ""},
 		"a namespaced kind without a namespace":     {Scope{}, in(""), "cluster-wide"},
+		"one object only":                           {Scope{Only: []bundle.ObjectID{deployment}, Protected: []string{"shop"}}, deployment, ""},
+		"one object only: another":                  {Scope{Kinds: kinds("*"), Only: []bundle.ObjectID{deployment}}, in("shop"), "nothing but Deployment.apps/shop/web"},
 		"what is not protected":                     {Scope{Protected: site}, deployment, ""},
 	} {
 		why := c.scope.outside(c.id)

@@ -19,6 +19,8 @@ type Policy struct {
 	AccountsIn []string
 	// Protected namespaces are touched by no bundle.
 	Protected []string
+	// Agent is the bundle that upgrades the agent itself.
+	Agent AgentBundle
 }
 
 // DefaultProtected are the namespaces of Kubernetes itself and of the agent.
@@ -30,7 +32,10 @@ func DefaultProtected() []string {
 type outside struct{ error }
 
 // scope is what a bundle may touch: what is ordered, less what the policy forbids.
-func (p Policy) scope(ordered *fleetsync.Scope) (apply.Scope, error) {
+func (p Policy) scope(name bundle.Name, ordered *fleetsync.Scope) (apply.Scope, error) {
+	if p.Agent.Name != "" && name == p.Agent.Name { // whatever the assignment says
+		return apply.Scope{Account: p.Agent.Account, Only: []bundle.ObjectID{p.Agent.object()}}, nil
+	}
 	if ordered == nil {
 		return apply.Scope{Account: p.Account, Kinds: []bundle.KindPattern{bundle.EveryKind}, Protected: p.Protected}, nil
 	}

@@ -50,7 +50,7 @@ func TestT15_APolicyOnlyNarrows(t *testing.T) {
 		"no account may be named":           {Policy{AccountsIn: []string{}}, &fleetsync.Scope{ServiceAccount: "shop/deployer"}, "", "only as accounts in"},
 		"what is no account (an old store)": {Policy{}, &fleetsync.Scope{ServiceAccount: "system:admin"}, "", "want namespace/name"},
 	} {
-		scope, err := c.policy.scope(c.ordered)
+		scope, err := c.policy.scope("shop", c.ordered)
 		if c.refused != "" {
 			var ran fleetsync.Ran
 			if err == nil || !strings.Contains(err.Error(), c.refused) {

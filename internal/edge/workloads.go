@@ -11,6 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/internal/kube"
+	"github.com/holdfast-fleet/holdfast/internal/watchdog"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/render"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -27,6 +29,8 @@ type KubeWorkloads struct {
 	policy   Policy
 	store    fleetsync.Store
 	log      *zap.Logger
+	// watchdog reads what the agent's watchdog remembers.
+	watchdog func(context.Context) (watchdog.Memory, error)
 
 	mu    sync.Mutex
 	sink  func(fleetsync.Input)
@@ -36,6 +40,14 @@ type KubeWorkloads struct {
 // NewWorkloads keeps workloads in a cluster within the site's policy; inventories are kept in store.
 func NewWorkloads(cluster apply.Cluster, policy Policy, store fleetsync.Store, log *zap.Logger) *KubeWorkloads {
 	w := &KubeWorkloads{policy: policy, store: store, log: log, specs: map[bundle.Digest]string{}}
+	w.watchdog = func(ctx context.Context) (watchdog.Memory, error) {
+		conn, own := cluster.(*kube.Conn)
+		if !own {
+			return watchdog.Memory{}, nil
+		}
+		memory, _, err := readMemory(ctx, conn, watchdogNote(policy.Agent.Namespace))
+		return memory, err
+	}
 	w.executor = apply.NewExecutor(cluster, apply.Options{})
 	w.watcher = apply.NewWatcher(w.executor, w.told)
 	return w
@@ -107,6 +119,12 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	w.specs[desired.Rendered] = run.Spec
 	w.mu.Unlock()
 	ran.Rendered, ran.Objects = desired.Rendered, len(desired.Objects)
+	if run.Bundle.Name == w.policy.Agent.Name {
+		if err := w.begin(ctx, run); err != nil {
+			w.watcher.Release(run.Bundle.Name)
+			return err
+		}
+	}
 	if asRecorded(desired, inventory) { // after a restart: the first list of the watches shows what is no longer so
 		based, changed := apply.Rebase(desired, inventory)
 		if changed {
@@ -154,7 +172,7 @@ func (w *KubeWorkloads) prepare(run fleetsync.Run, load func(bundle.Digest) (ver
 	if err != nil {
 		return apply.Desired{}, apply.Inventory{}, &lost{err}
 	}
-	scope, err := w.policy.scope(run.Bundle.Scope)
+	scope, err := w.policy.scope(run.Bundle.Name, run.Bundle.Scope)
 	if err != nil {
 		return apply.Desired{}, apply.Inventory{}, err
 	}
@@ -211,6 +229,10 @@ func (w *KubeWorkloads) remove(ctx context.Context, name bundle.Name, ran *fleet
 	inventory, err := w.inventory(name)
 	if err != nil {
 		return err
+	}
+	if name == w.policy.Agent.Name { // an agent does not delete itself: it stays as it is
+		w.watcher.Drop(name)
+		return w.record(name, apply.Inventory{Bundle: name})
 	}
 	scope := apply.Scope{Account: inventory.Account, Protected: w.policy.Protected}
 	if scope.Account == "" { // applied before the site chose an account
@@ -311,8 +333,11 @@ func blame(err error, ran *fleetsync.Ran) {
 	var cannot *unrenderable
 	var gone *lost
 	var beyond *outside
+	var back *takenBack
 	var f *apply.Failure
 	switch {
+	case errors.As(err, &back):
+		ran.Outcome, ran.Reason = fleetsync.OutcomeHalted, "AgentTakenBack"
 	case errors.As(err, &beyond):
 		ran.Outcome, ran.Reason = fleetsync.OutcomeRejected, reasonOutside
 	case errors.As(err, &gone):
