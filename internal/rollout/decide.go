@@ -140,6 +140,9 @@ func (r *Rollout) effects(now time.Time, d *Decision) {
 	}
 }
 
+// Withdrawing says that offers are still to be taken back.
+func (r *Rollout) Withdrawing() bool { return len(r.indexed().pulling) > 0 && r.BackBy == "" }
+
 func (r *Rollout) offerOf(i int) Offer {
 	s := &r.Sites[i]
 	return Offer{

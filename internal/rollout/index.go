@@ -87,6 +87,7 @@ func newIndex(r *Rollout, facts *known, ranks []uint64) *index {
 			x.recent = append(x.recent, s.Offered)
 		}
 	}
+	x.recent = append(x.recent, r.Again...)
 	slices.SortFunc(x.recent, time.Time.Compare)
 	return x
 }

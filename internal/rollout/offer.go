@@ -48,6 +48,7 @@ func (r *Rollout) offerWave(now time.Time, d *Decision, w int, offered []int) []
 		x.queued[i] = place{}
 		if r.Plan.Spec.SitesPerHour > 0 {
 			x.recent = append(x.recent, now)
+			r.again(now, r.Sites[i].Offered)
 		}
 		applyBy := r.Plan.Spec.Waves[w].ApplyBy.after(now)
 		r.change(i, func(s *SiteRecord) {
@@ -58,6 +59,15 @@ func (r *Rollout) offerWave(now time.Time, d *Decision, w int, offered []int) []
 			}
 		})
 		offered = append(offered, i)
+	}
+}
+
+// again keeps the time of an offer that is about to be overwritten.
+func (r *Rollout) again(now, offered time.Time) {
+	hourAgo := now.Add(-time.Hour)
+	r.Again = slices.DeleteFunc(r.Again, func(t time.Time) bool { return !t.After(hourAgo) })
+	if offered.After(hourAgo) {
+		r.Again = append(r.Again, offered)
 	}
 }
 

@@ -42,11 +42,13 @@ type Rollout struct {
 	Pulled  bool `json:"pulled,omitempty"`
 	Retired bool `json:"retired,omitempty"`
 	// BackOrdered says that the plan orders a rollback which the hub has not begun yet; BackBy is the rollback it began.
-	BackOrdered bool    `json:"backOrdered,omitempty"`
-	BackBy      string  `json:"backBy,omitempty"`
-	CatchUpMore int     `json:"catchUpMore,omitempty"` // failures of the last wave when the rollout completed
-	Trail       []Entry `json:"trail,omitempty"`
-	TrailLost   int     `json:"trailLost,omitempty"` // older entries dropped
+	BackOrdered bool   `json:"backOrdered,omitempty"`
+	BackBy      string `json:"backBy,omitempty"`
+	CatchUpMore int    `json:"catchUpMore,omitempty"` // failures of the last wave when the rollout completed
+	// Again are offers of the last hour whose sites were offered it anew since: they count for the rate.
+	Again     []time.Time `json:"again,omitempty"`
+	Trail     []Entry     `json:"trail,omitempty"`
+	TrailLost int         `json:"trailLost,omitempty"` // older entries dropped
 
 	index *index
 }
@@ -214,6 +216,7 @@ func (r *Rollout) Clone() *Rollout {
 	for i := range c.Sites {
 		c.Sites[i].Epochs = slices.Clone(c.Sites[i].Epochs)
 	}
+	c.Again = slices.Clone(r.Again)
 	c.Versions, c.Trail = slices.Clone(r.Versions), slices.Clone(r.Trail)
 	c.index = nil
 	if r.index != nil {

@@ -764,3 +764,30 @@ func TestR21_AgentRing(t *testing.T) {
 	w.decide()
 	w.wantPhase(Running)
 }
+
+func TestR10_OffersMadeAnewCountForTheRateAlsoAfterARestart(t *testing.T) {
+	w := start(t, `{"sitesPerHour":4,"waves":[{"name":"canary","sites":{"names":["shop-00000","shop-00001","shop-00002"]}},{"name":"rest"}]}`, shops(6))
+	w.decide()
+	w.say(fleetsync.PhaseReverted, "shop-00000", "shop-00001", "shop-00002")
+	w.wait(time.Minute)
+	w.wantPhase(Paused)
+	if err := w.r.Resume(w.now, Actor{Name: "olga"}, "the cause is gone", true); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(time.Minute)
+	if got := len(w.with(0, Offered)); got != 1 {
+		t.Fatalf("%d offers anew, want 1: the hour had three", got)
+	}
+	r, err := Decode(must(w.r.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.r = r
+	for _, f := range w.fleet {
+		r.Observe(*f)
+	}
+	w.wait(time.Minute)
+	if got := len(w.with(0, Offered)); got != 1 {
+		t.Fatalf("%d offers anew after a restart, want 1", got)
+	}
+}
