@@ -30,7 +30,8 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	}
 	switch {
 	case wanted.Scope == nil:
-		wanted.Scope = scopeIn(current, wanted.Name)
+		has, _ := assignedIn(current, wanted.Name)
+		wanted.Scope = has.Scope
 	case wanted.Scope.Empty():
 		wanted.Scope = nil
 	}
@@ -40,19 +41,7 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	if err := checkValues(manifest, wanted.Values); err != nil {
 		return current, false, err
 	}
-	bundles := without(current.Bundles, wanted.Name)
-	bundles = append(bundles, wanted)
-	slices.SortFunc(bundles, func(a, b fleetsync.AssignedBundle) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	return successor(current, site, bundles, now)
-}
-
-func scopeIn(a fleetsync.Assignment, name bundle.Name) *fleetsync.Scope {
-	for _, b := range a.Bundles {
-		if b.Name == name {
-			return b.Scope
-		}
-	}
-	return nil
+	return successor(current, site, withSorted(without(current.Bundles, wanted.Name), wanted), now)
 }
 
 // withoutBundle is the site's assignment without the bundle.
@@ -69,7 +58,7 @@ func successor(current fleetsync.Assignment, site SiteRecord, bundles []fleetsyn
 	if bundles == nil {
 		bundles = []fleetsync.AssignedBundle{}
 	}
-	next := fleetsync.Assignment{Site: site.Site, Sequence: current.Sequence + 1, Issued: now.UTC().Truncate(time.Second), Labels: site.Labels, Bundles: bundles}
+	next := fleetsync.Assignment{Site: site.Site, Sequence: current.Sequence + 1, Issued: now.UTC().Truncate(time.Second), Labels: site.Labels, Bundles: bundles, Zone: zoneName(site.Labels)}
 	same, err := sameOrder(current, next)
 	if err != nil || same {
 		return current, false, err
@@ -90,7 +79,7 @@ func sameOrder(a, b fleetsync.Assignment) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("assignment: encode: %w", err)
 	}
-	return string(left) == string(right) && maps.Equal(a.Labels, b.Labels), nil
+	return string(left) == string(right) && maps.Equal(a.Labels, b.Labels) && a.Zone == b.Zone, nil
 }
 
 // checkValues refuses unknown, wrongly typed and missing values. It never repeats a value, which may be a secret.

@@ -162,6 +162,11 @@ func targetOf(r *http.Request, value any) string {
 		return string(value.Site)
 	case api.UserGrant:
 		return value.User.Name
+	case api.RolloutStart:
+		if value.Rollout == nil {
+			return "dry run"
+		}
+		return value.Rollout.ID + " " + value.Rollout.Bundle.String()
 	case api.TokenGrant:
 		return value.Token.ID
 	case []api.AssignResult:

@@ -89,8 +89,13 @@ func (h *Hub) fold(m stream.Message) {
 	} else if err == nil && h.acks != nil && (m.Subject == fleetsync.StateSubject(site) || m.Subject == fleetsync.HelloSubject(site)) && h.view.Lacks(site) {
 		h.acks.owe(site)
 	}
-	if site, err := stream.SiteOf(m.Subject); err == nil && h.warden != nil {
-		h.warden.look(site)
+	if site, err := stream.SiteOf(m.Subject); err == nil {
+		if h.warden != nil {
+			h.warden.look(site)
+		}
+		if h.rollouts != nil {
+			h.rollouts.look(site, m.Subject == SiteSubject(site))
+		}
 	}
 	live := h.acks != nil // what a start reads again was counted before
 	h.mu.Unlock()

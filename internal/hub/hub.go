@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -64,8 +65,12 @@ type Config struct {
 	HeartBeat  time.Duration // how often sites say hello; 0 is a minute
 	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
 	CredentialLife time.Duration
-	Now            func() time.Time // nil is the wall clock
-	Log            *zap.Logger      // nil is silent
+	// LeaseSpan is how long the hub that leads rollouts may be silent before another one takes over. 0 is 10 seconds.
+	LeaseSpan time.Duration
+	// Prometheus is asked by the checks of plans that are queries; empty: such plans are refused.
+	Prometheus string
+	Now        func() time.Time // nil is the wall clock
+	Log        *zap.Logger      // nil is silent
 }
 
 // External is a bus that somebody else runs.
@@ -96,6 +101,7 @@ type Hub struct {
 	pushing *semaphore.Weighted
 	acks    *acknowledger
 	warden  *warden
+	life    string // names this process among the hubs of a bus
 	door    *door
 	users   *users
 	replays *replays
@@ -110,6 +116,7 @@ type Hub struct {
 
 	mu        sync.Mutex // guards what is below
 	view      *View
+	rollouts  *rollouts
 	lastEvent uint64 // sequence of the last message of EVENTS that was folded
 
 	http    *http.Server
@@ -156,6 +163,13 @@ func (h *Hub) configure() (err error) {
 	}
 	h.door, h.users, h.replays = newDoor(), newUsers(), newReplays()
 	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
+	if cfg.LeaseSpan == 0 {
+		cfg.LeaseSpan = leaseSpan
+	}
+	if cfg.LeaseSpan < time.Second {
+		return fmt.Errorf("lease %s: want a second or more", cfg.LeaseSpan)
+	}
+	h.life = rand.Text()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -197,6 +211,9 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	if err := h.followUsers(ctx); err != nil {
+		return err
+	}
+	if err := h.startRollouts(ctx); err != nil {
 		return err
 	}
 	if err := h.shutOut(); err != nil {

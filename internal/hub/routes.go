@@ -39,7 +39,7 @@ type route struct {
 
 // table are the endpoints that want a token. What two endpoints may be told apart by is in their patterns; the order says nothing.
 func (h *Hub) table() []route {
-	const viewer, operator, admin = access.Viewer, access.Operator, access.Admin
+	const viewer, operator, approver, admin = access.Viewer, access.Operator, access.Approver, access.Admin
 	type none = struct{}
 	return []route{
 		reads("/v1/version", viewer, siteless, "The hub's version and fleet", h.getVersion),
@@ -76,6 +76,17 @@ func (h *Hub) table() []route {
 		reads("/v1/groups/{group}", viewer, fleetWide, "One group", h.getGroup),
 		writes[api.GroupRequest](h, "PUT /v1/groups/{group}", operator, fleetWide, "group set", "Make a group or give it another selector", h.putGroup),
 		writes[none](h, "DELETE /v1/groups/{group}", operator, fleetWide, "group delete", "Forget a group", h.deleteGroup),
+
+		reads("/v1/rollouts", viewer, fleetWide, "The rollouts, the newest first", h.getRollouts),
+		writes[api.RolloutRequest](h, "POST /v1/rollouts", operator, fleetWide, "rollout start", "Start a rollout, or say what it would be", h.postRollout),
+		reads("/v1/rollouts/{id}", viewer, fleetWide, "One rollout", h.getRollout),
+		reads("/v1/rollouts/{id}/explanation", viewer, fleetWide, "Where a rollout stands and why it goes no further", h.getExplanation),
+		reads("/v1/bundles/{name}/{version}/fleet", viewer, fleetWide, "What a plan for the bundle is held against", h.getRolloutFleet),
+		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/pause", operator, fleetWide, "rollout pause", "Make no new offers", h.actsOn("pause")),
+		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/resume", operator, fleetWide, "rollout resume", "Go on after a pause or an abort", h.actsOn("resume")),
+		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/approval", approver, fleetWide, "rollout approve", "Let a wave open", h.actsOn("approval")),
+		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/abort", operator, fleetWide, "rollout abort", "Stop a rollout and take its offers back", h.actsOn("abort")),
+		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/rollback", operator, fleetWide, "rollout rollback", "Bring sites back to what they ran before", h.actsOn("rollback")),
 
 		writes[api.UserRequest](h, "POST /v1/users", admin, fleetWide, "user add", "Make a user and its token", h.postUser),
 		reads("/v1/users", admin, fleetWide, "The users", h.getUsers),
