@@ -225,8 +225,11 @@ func (h *Hub) stream(ctx context.Context, name string) (jetstream.Stream, error)
 }
 
 // Poke tells a site, where it is connected, that there is something new for it. Nobody is told whether it heard.
-func (h *Hub) Poke(site bundle.SiteID) error {
-	if err := h.nc.Publish(fleetsync.PokeSubject(site), nil); err != nil {
+func (h *Hub) Poke(site bundle.SiteID) error { return h.Answer(site, nil) }
+
+// Answer pokes a site with a statement, if it is connected.
+func (h *Hub) Answer(site bundle.SiteID, statement []byte) error {
+	if err := h.nc.Publish(fleetsync.PokeSubject(site), statement); err != nil {
 		return fmt.Errorf("poke %s: %w", site, line.Meaning(err))
 	}
 	return nil

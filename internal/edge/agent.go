@@ -90,7 +90,7 @@ func New(opts Options) *Agent {
 	}
 	a := &Agent{opts: opts, mail: newMailbox(), saved: opts.Marks}
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch,
+		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch, Seed: newEpoch(),
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, sigs: opts.Signatures, site: opts.Site.Site}
@@ -116,7 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return &unreadable{err}
 	}
-	if err := a.turn(ctx, fleetsync.Restored{Records: records, Outbox: stored, Marks: a.opts.Marks}); err != nil {
+	if err := a.turn(ctx, fleetsync.Restored{Records: records, Boot: bootClock(), Outbox: stored, Marks: a.opts.Marks}); err != nil {
 		return err
 	}
 	if a.opts.Damage != "" {
@@ -188,7 +188,7 @@ func (a *Agent) heard(n fleetsync.Notice) fleetsync.Input {
 		a.opts.Log.Info("link to the hub is down", zap.Error(n.Err))
 		return fleetsync.LinkChanged{}
 	}
-	return fleetsync.Poked{}
+	return fleetsync.Poked{Statement: n.Data}
 }
 
 // turn gives inputs to the core and carries out what follows, with one commit for all of them.

@@ -57,7 +57,9 @@ func (h *Hub) follow(ctx context.Context) error {
 		})
 	}
 	deaf, err := h.signals.OnHello(func(site bundle.SiteID, data []byte) {
-		h.fold(stream.Message{Subject: fleetsync.HelloSubject(site), Data: data, Time: h.cfg.Now()})
+		m := stream.Message{Subject: fleetsync.HelloSubject(site), Data: data, Time: h.cfg.Now()}
+		h.fold(m)
+		h.answer(site, m)
 	})
 	h.closers = append(h.closers, func() {
 		if deaf != nil {

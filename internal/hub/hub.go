@@ -41,7 +41,8 @@ type Store interface {
 
 // Signals is what the hub needs of the bus to talk with connected sites. Nothing of it is stored.
 type Signals interface {
-	Poke(site bundle.SiteID) error
+	// Answer pokes a site with a sealed statement.
+	Answer(site bundle.SiteID, statement []byte) error
 	OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err error)
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
@@ -248,11 +247,4 @@ func (h *Hub) assignment(ctx context.Context, id bundle.SiteID) (fleetsync.Assig
 		return current, 0, fmt.Errorf("site %s: the assignment on the bus is for site %s", id, current.Site)
 	}
 	return current, message.Sequence, nil
-}
-
-// poke tells a connected site to look; one that is away looks when it comes back.
-func (h *Hub) poke(id bundle.SiteID) {
-	if err := h.signals.Poke(id); err != nil {
-		h.log.Debug("poke", zap.String("site", string(id)), zap.Error(err))
-	}
 }

@@ -241,6 +241,14 @@ func (v *View) Record(id bundle.SiteID) (SiteRecord, bool) {
 	return site.record, true
 }
 
+// Assigned is the sequence of the site's newest assignment, 0 while it has none.
+func (v *View) Assigned(id bundle.SiteID) uint64 {
+	if s := v.sites[id]; s != nil {
+		return s.desired.Sequence
+	}
+	return 0
+}
+
 // Reported is the sequence of the assignment the site says it has, 0 while it has said nothing.
 func (v *View) Reported(id bundle.SiteID) uint64 {
 	if s := v.sites[id]; s != nil {

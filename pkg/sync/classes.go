@@ -35,6 +35,7 @@ var classes = map[EventKind]class{
 	EventDriftCorrected: classDrift,
 	EventDriftFound:     classDrift,
 	EventDriftGone:      classDrift,
+	EventStale:          classKept,
 	EventStoreDamaged:   classKept,
 	EventStoreDegraded:  classKept,
 	EventStoreRecovered: classKept,

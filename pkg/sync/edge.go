@@ -42,6 +42,8 @@ type Edge struct {
 	refused   string      // the last assignment that was refused, so that it is said once
 	cluster   ClusterStatus
 	store     degraded
+	clock     clock
+	fresh     freshness
 
 	snapshot struct {
 		next     uint64
@@ -89,7 +91,7 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 	case LinkChanged:
 		e.linkChanged(now, in.Up, out)
 	case Poked:
-		e.lookAt = now
+		e.poked(now, in, out)
 	case Looked:
 		e.looked(now, in, out)
 	case Fetched:
@@ -129,6 +131,10 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	}
 	e.marks = merged
 	e.started = now
+	e.clock.begin(now, in.Boot)
+	if e.assignment != nil {
+		e.clock.raise(now, e.assignment.Issued)
+	}
 	e.cluster.Since = now
 	if e.identity.Epoch == "" {
 		e.identity.Epoch = e.cfg.NewEpoch
@@ -151,7 +157,7 @@ func (e *Edge) say(now time.Time, out *Effects, ev Event) {
 	if !e.store.admit() {
 		return
 	}
-	ev.At = now
+	ev.At, ev.Clock = e.clock.at(now), e.clock.quality(now)
 	ev.Offline = !e.linked
 	ev.Message = clip(ev.Message)
 	out.Persist = append(out.Persist, e.outbox.append(ev, e.inOrder)...)
@@ -161,9 +167,10 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 	if up == e.linked {
 		return
 	}
+	e.fresh.nonce = ""
 	if up {
 		e.linked = true
-		e.lookAt, e.helloAt = now, now
+		e.lookAt, e.helloAt, e.fresh.askAt = now, now, now
 		e.snapshot.inFlight, e.looking = false, false
 		e.outbox.connected()
 		for _, h := range e.bundles { // what waited for the link need not wait longer
@@ -196,6 +203,7 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 	if in.Assignment != nil && e.store.why == "" && fresh(&e.known.assignment, in.Assignment) { // a store that takes no writes takes no new orders
 		e.assigned(now, in.Assignment, out)
 	}
+	e.compare(now, out)
 }
 
 // fresh notes a sealed message and says whether it is another one than the last.
@@ -232,6 +240,7 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 		return
 	}
 	e.assignment = &a
+	e.raiseFloor(now, a.Issued, out)
 	out.Persist = append(out.Persist, Record{keyAssignment, slices.Clone(sealed)})
 	e.say(now, out, Event{Kind: EventAssigned, Message: assignedText(a)})
 	e.adopt(now, a, out)
@@ -286,7 +295,7 @@ func (e *Edge) clusterSeen(now time.Time, in ClusterSeen, out *Effects) {
 	if in.Reachable == was.Reachable {
 		return
 	}
-	e.cluster.Reachable, e.cluster.Since = in.Reachable, now
+	e.cluster.Reachable, e.cluster.Since = in.Reachable, e.clock.at(now)
 	if !in.Reachable {
 		e.say(now, out, Event{Kind: EventClusterDown, Message: in.Message})
 		return
@@ -321,6 +330,7 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 		e.advance(now, name, e.bundles[name], out)
 	}
 	if e.linked {
+		e.doubt(now, out)
 		e.report(now, out)
 		if e.outbox.stalled() && e.lookAt.After(now.Add(stalledLook)) {
 			e.lookAt = now.Add(stalledLook)
@@ -353,7 +363,9 @@ func (e *Edge) report(now time.Time, out *Effects) {
 	}
 	if !e.helloAt.After(now) {
 		e.helloAt = now.Add(e.cfg.HeartBeat)
-		out.Send = append(out.Send, Send{Type: TypeHello, Hello: &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.stored}})
+		hello := &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.stored}
+		e.ask(now, hello)
+		out.Send = append(out.Send, Send{Type: TypeHello, Hello: hello})
 	}
 }
 
@@ -366,6 +378,9 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 	}
 	if e.linked {
 		sooner(e.helloAt)
+		if e.fresh.nonce != "" {
+			sooner(e.fresh.asked.Add(askPatience))
+		}
 		sooner(e.lookAt)
 		sooner(e.outbox.notUntil)
 		if e.outbox.sent > e.outbox.Acked {

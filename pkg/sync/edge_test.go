@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,9 @@ func TestEdgeTranscripts(t *testing.T) {
 type script struct {
 	now   time.Time
 	edge  *Edge
+	boot  Boot
+	wrong time.Duration // how far the site's wall clock is off
+	nonce string        // the hub heard last
 	store map[string][]byte
 	hub   ed25519.PrivateKey
 	limit int
@@ -74,12 +78,19 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if err != nil {
 			d.Fatalf(t, "%v", err)
 		}
-		s.now = s.now.Add(pause)
+		s.now, s.boot.Up = s.now.Add(pause), s.boot.Up+pause
 		return s.step(t, Tick{})
 	case "link":
 		return s.step(t, LinkChanged{Up: has("up")})
 	case "poke":
 		return s.step(t, Poked{})
+	case "fresh": // fresh assignment=2 [ack=3] [nonce=other|none] [at=2h]: the hub's statement; its clock is the script's, and at later
+		return s.step(t, Poked{s.statement(t, d)})
+	case "boot": // boot b2 [up=10s] [wall=-1000h]: the machine is started anew, and its clock may be wrong
+		s.boot = Boot{ID: d.CmdArgs[0].Key}
+		s.boot.Up, _ = time.ParseDuration(arg("up"))
+		s.wrong, _ = time.ParseDuration(arg("wall"))
+		return s.start(t)
 	case "look": // look seq=1 bundles=(shop@1.0.0) rollout=r1/1 site=shop-1 ack=3 | look error=…
 		if e := arg("error"); e != "" {
 			return s.step(t, Looked{Err: e})
@@ -130,6 +141,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, StoreSeen{Message: arg("refuses")})
 	case "state":
 		return s.picture()
+	case "clock":
+		return s.times()
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return ""
@@ -196,6 +209,34 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 	return in
 }
 
+func (s *script) statement(t *testing.T, d *datadriven.TestData) []byte {
+	f := Fresh{Site: "shop-1", Nonce: s.nonce, Time: s.now}
+	for _, arg := range d.CmdArgs {
+		switch arg.Key {
+		case "assignment":
+			f.Assignment, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
+		case "ack":
+			f.Ack = &Ack{Site: "shop-1", Epoch: s.edge.Epoch()}
+			f.Ack.Upto, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
+		case "nonce":
+			f.Nonce = map[string]string{"other": "0123456789abcdef0123456789abcdef", "none": ""}[arg.Vals[0]]
+		case "site":
+			f.Site = bundle.SiteID(arg.Vals[0])
+		case "at":
+			later, err := time.ParseDuration(arg.Vals[0])
+			if err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			f.Time = f.Time.Add(later)
+		}
+	}
+	sealed := s.seal(t, TypeFresh, f)
+	if d.HasArg("forged") {
+		sealed[len(sealed)-6] ^= 1
+	}
+	return sealed
+}
+
 func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
 	sealed, err := Seal(messageType, payload, s.hub)
 	if err != nil {
@@ -205,8 +246,8 @@ func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
 }
 
 func (s *script) start(t *testing.T) string {
-	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", MaxPending: s.limit})
-	var in Restored
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed", MaxPending: s.limit})
+	in := Restored{Boot: s.boot}
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {
 			in.Records = append(in.Records, Record{key, s.store[key]})
@@ -223,7 +264,7 @@ func (s *script) start(t *testing.T) string {
 }
 
 func (s *script) step(t *testing.T, in Input) string {
-	out, err := s.edge.Step(s.now, in)
+	out, err := s.edge.Step(s.now.Add(s.wrong), in)
 	if err != nil {
 		return "error: " + err.Error()
 	}
@@ -250,14 +291,15 @@ func (s *script) step(t *testing.T, in Input) string {
 		case TypeEvents:
 			fmt.Fprintf(&b, "send events %d-%d\n", m.From, m.To)
 		default:
-			fmt.Fprintln(&b, "send hello")
+			fmt.Fprintln(&b, "send hello"+map[bool]string{true: " and ask what is fresh"}[m.Hello.Nonce != ""])
+			s.nonce = cmp.Or(m.Hello.Nonce, s.nonce)
 		}
 	}
 	if out.Retain != nil {
 		fmt.Fprintf(&b, "retain %d bundles\n", len(out.Retain))
 	}
 	if !out.Wake.IsZero() {
-		fmt.Fprintf(&b, "wake in %s\n", out.Wake.Sub(s.now))
+		fmt.Fprintf(&b, "wake in %s\n", out.Wake.Sub(s.now.Add(s.wrong)))
 	}
 	if b.Len() == 0 {
 		return "ok"
@@ -291,9 +333,23 @@ func (s *script) persist(b *strings.Builder, r Record) {
 	s.store[r.Key] = r.Value
 }
 
+// times shows what the site takes the time to be, against what it is.
+func (s *script) times() string {
+	state := s.edge.state(s.now.Add(s.wrong))
+	known := "nothing signed has told the time"
+	if at := state.Clock.Time; !at.IsZero() {
+		known = fmt.Sprintf("%s behind", s.now.Sub(at))
+	}
+	proof := "never proven"
+	if at := state.Desired.AsOf; !at.IsZero() {
+		proof = fmt.Sprintf("proven %s ago", s.now.Sub(at))
+	}
+	return fmt.Sprintf("time %s, %s; desired state %s %s\n", state.Clock.Quality, known, proof, state.Desired.Stale)
+}
+
 func (s *script) picture() string {
 	var b strings.Builder
-	state := s.edge.state(s.now)
+	state := s.edge.state(s.now.Add(s.wrong))
 	fmt.Fprintf(&b, "assignment %d, events %d, acknowledged %d, dropped %d\n", state.Assignment, state.Outbox.Next-1, state.Outbox.Acked, state.Outbox.Dropped)
 	for _, x := range state.Bundles {
 		fmt.Fprintf(&b, "%s desired=%s current=%s %s drift=%d corrected=%d %s\n", x.Name, x.Desired, x.Current, x.Phase, x.DriftCount, x.Corrected, x.Message)

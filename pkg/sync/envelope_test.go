@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 )
 
 func envelopeKey() ed25519.PrivateKey {
@@ -35,6 +36,32 @@ func TestT18_EnvelopesOpenOnlyForTheirTypeAndKey(t *testing.T) {
 	if err := Open(TypeAck, make([]byte, MaxMessage+1), key.Public().(ed25519.PublicKey), &ack); err == nil {
 		t.Error("a message larger than any was read")
 	}
+}
+
+// FuzzFresh gives the site whatever a poke may carry: nothing but what the hub signed is believed.
+func FuzzFresh(f *testing.F) {
+	key := envelopeKey()
+	now := time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
+	sealed, err := Seal(TypeFresh, Fresh{Site: "shop-1", Time: now, Assignment: 7, Ack: &Ack{Site: "shop-1", Epoch: "e1", Upto: 1}}, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Add([]byte(`{"type":"fresh/v1","payload":"e30=","signature":""}`))
+	f.Fuzz(func(t *testing.T, statement []byte) {
+		e := NewEdge(EdgeConfig{Site: "shop-1", HubKey: key.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed"})
+		for _, in := range []Input{Restored{}, LinkChanged{Up: true}, Poked{statement}} {
+			if _, err := e.Step(now, in); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if quality := e.clock.quality(now); quality != TimeUntrusted {
+			t.Errorf("%q made the time %s", statement, quality)
+		}
+		if floor := e.clock.Floor; !floor.IsZero() && !floor.Equal(now) {
+			t.Errorf("%q raised the floor to %s", statement, floor)
+		}
+	})
 }
 
 func FuzzOpen(f *testing.F) {

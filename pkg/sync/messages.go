@@ -101,15 +101,36 @@ type State struct {
 	Site       bundle.SiteID  `json:"site"`
 	Epoch      string         `json:"epoch"`
 	Sequence   uint64         `json:"sequence"` // grows with every snapshot of the epoch
-	At         time.Time      `json:"at"`       // the site's clock
+	At         time.Time      `json:"at"`       // by the trusted time, or else the site's clock: Clock says which
 	Started    time.Time      `json:"started"`  // of the agent process
 	Agent      string         `json:"agent"`    // version of holdfast-edge
 	Assignment uint64         `json:"assignment"`
 	Cluster    ClusterStatus  `json:"cluster"`
 	Bundles    []BundleStatus `json:"bundles"`
 	Outbox     OutboxStatus   `json:"outbox"`
+	Clock      ClockStatus    `json:"clock"`
+	Desired    DesiredStatus  `json:"desired"`
 	// Store is empty, or says what is wrong with the store ("storageDegraded: …").
 	Store string `json:"store,omitempty"`
+}
+
+// ClockStatus says what the site knows of the time.
+type ClockStatus struct {
+	Quality TimeQuality `json:"quality"`
+	// Time is what it is at least, by signed words only; zero: nothing signed has a time yet. State.At is by the wall clock where it is not trusted.
+	Time time.Time `json:"time,omitzero"`
+	// Wall is what the site's own clock says.
+	Wall time.Time `json:"wall"`
+}
+
+// DesiredStatus says how old the desired state may be.
+type DesiredStatus struct {
+	// AsOf is when, by the hub's clock, the hub last proved that the site has its newest assignment; zero: not since the agent started.
+	AsOf time.Time `json:"asOf,omitzero"`
+	// Newest is the sequence that the hub last said is the newest; 0: it has not.
+	Newest uint64 `json:"newest,omitempty"`
+	// Stale says why the assignment may not be the newest though there is a link; empty: nothing speaks against it.
+	Stale string `json:"stale,omitempty"`
 }
 
 // ClusterStatus says whether the site's API server answers.
@@ -202,15 +223,17 @@ const (
 	EventClusterDown    EventKind = "ClusterUnreachable"
 	EventClusterUp      EventKind = "ClusterReachable"
 	EventStoreDamaged   EventKind = "StoreDamaged"
-	EventStoreDegraded  EventKind = "StorageDegraded"  // the store takes no writes: what runs is kept right from memory, nothing new is taken
-	EventStoreRecovered EventKind = "StorageRecovered" // it takes writes again; Message says how long it did not and what is not recorded
-	EventGap            EventKind = "Gap"              // events were dropped: From, To, Message says why
+	EventStoreDegraded  EventKind = "StorageDegraded"   // the store takes no writes: what runs is kept right from memory, nothing new is taken
+	EventStoreRecovered EventKind = "StorageRecovered"  // it takes writes again; Message says how long it did not and what is not recorded
+	EventStale          EventKind = "DesiredStateStale" // the hub did not prove, or disproved, that the assignment is the newest
+	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
 )
 
 // Event is something that happened at a site.
 type Event struct {
 	Sequence uint64         `json:"seq"` // from 1, without holes within an epoch
-	At       time.Time      `json:"at"`  // the site's clock
+	At       time.Time      `json:"at"`  // by the trusted time, or else the site's clock: Clock says which
+	Clock    TimeQuality    `json:"clock,omitempty"`
 	Kind     EventKind      `json:"kind"`
 	Bundle   bundle.Name    `json:"bundle,omitempty"`
 	Version  bundle.Version `json:"version,omitempty"`
@@ -277,4 +300,6 @@ type Hello struct {
 	At    time.Time     `json:"at"`
 	// State is the sequence of the newest snapshot the site has sent, so that the hub knows what it holds is still true.
 	State uint64 `json:"state"`
+	// Nonce, if not empty, asks the hub for a Fresh that carries it: NonceSize hex digits.
+	Nonce string `json:"nonce,omitempty"`
 }

@@ -48,6 +48,8 @@ const (
 type Notice struct {
 	Kind NoticeKind
 	Err  error
+	// Data is what a poke carries: nothing, or a statement (Fresh) that the reader has yet to verify.
+	Data []byte
 }
 
 // Link is the edge's side of the bus. It reconnects by itself for ever.
@@ -59,7 +61,7 @@ type Link interface {
 	Report(ctx context.Context, subject string, data []byte) error
 	// Hello sends a message that nobody stores.
 	Hello(ctx context.Context, subject string, data []byte) error
-	// Notices is a channel that never blocks the link: older pokes may be folded into one, the newest up or down is always delivered.
+	// Notices is a channel that never blocks the link: pokes that wait may be folded into one without data, the newest up or down is always delivered.
 	Notices() <-chan Notice
 	Close() error
 }

@@ -34,7 +34,7 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		} else { // also what was loaded before is asked again whether it may be taken: counters have moved on
 			delete(h.loaded, b.Digest)
 		}
-		h.Want, h.Since = want, now
+		h.Want, h.Since = want, e.clock.at(now)
 		e.enter(now, b.Name, h, phase, "", "", out)
 	}
 	for _, name := range e.names() {
@@ -64,7 +64,7 @@ func specOf(b AssignedBundle, labels map[string]string) string {
 // enter moves a bundle to a phase and makes that durable.
 func (e *Edge) enter(now time.Time, name bundle.Name, h *held, phase Phase, reason, message string, out *Effects) {
 	if h.Phase != phase {
-		h.Phase, h.Since = phase, now
+		h.Phase, h.Since = phase, e.clock.at(now)
 	}
 	h.Reason, h.Message = reason, clip(message)
 	out.Persist = append(out.Persist, record(bundleKey(name), h))
@@ -408,7 +408,7 @@ func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
 		}
 		return
 	}
-	in.Drift.At = now
+	in.Drift.At = e.clock.at(now)
 	if !in.Left {
 		// Nothing is to be durable first: a correction must work with a full or broken disk.
 		out.Correct = append(out.Correct, Correct{in.Name, in.Drift})

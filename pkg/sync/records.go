@@ -17,6 +17,7 @@ const RecordPrefix = "edge/"
 const (
 	keyIdentity   = RecordPrefix + "identity"   // identityRecord
 	keyAssignment = RecordPrefix + "assignment" // the sealed message as it came, so that it is verified again at every start
+	keyClock      = RecordPrefix + "clock"      // clockRecord
 	keyOutbox     = RecordPrefix + "outbox"     // outboxRecord
 	prefixBundle  = RecordPrefix + "bundle/"    // + name: held
 	prefixMark    = RecordPrefix + "mark/"      // + name: verify.Mark
@@ -117,6 +118,8 @@ func (e *Edge) restore(records []Record) error {
 			err = json.Unmarshal(r.Value, &e.identity)
 		case r.Key == keyOutbox:
 			err = json.Unmarshal(r.Value, &e.outbox.outboxRecord)
+		case r.Key == keyClock:
+			err = json.Unmarshal(r.Value, &e.clock.clockRecord)
 		case r.Key == keyAssignment:
 			err = e.restoreAssignment(r.Value)
 		case strings.HasPrefix(r.Key, prefixBundle):

@@ -15,9 +15,11 @@ const (
 // state is the snapshot of now.
 func (e *Edge) state(now time.Time) State {
 	s := State{
-		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: now, Started: e.started, Agent: e.cfg.Agent,
+		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: e.clock.at(now), Started: e.started, Agent: e.cfg.Agent,
 		Cluster: e.cluster, Store: e.store.why,
-		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
+		Outbox:  OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
+		Clock:   ClockStatus{Quality: e.clock.quality(now), Time: e.clock.time(now), Wall: now},
+		Desired: DesiredStatus{AsOf: e.fresh.asOf, Newest: e.fresh.newest, Stale: e.fresh.stale},
 	}
 	if e.assignment != nil {
 		s.Assignment = e.assignment.Sequence

@@ -14,6 +14,7 @@ type EdgeConfig struct {
 	Agent     string            // version of the agent, for reports
 	HubKey    ed25519.PublicKey // signs assignments and acks
 	NewEpoch  string            // taken as the epoch if the store has none yet: random, 32 hex digits
+	Seed      string            // of nonces: random, secret and another one in each life; empty: freshness is not asked for
 	HeartBeat time.Duration     // between hellos; 0 is a minute
 	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
 	MaxPending      int
@@ -29,13 +30,14 @@ type Restored struct {
 	Records []Record
 	Outbox  []Stored // a line about each record with the prefix EventPrefix
 	Marks   verify.Counters
+	Boot    Boot
 }
 
 // LinkChanged says that the link came up or went down.
 type LinkChanged struct{ Up bool }
 
-// Poked says that the hub has something new.
-type Poked struct{}
+// Poked says that the hub has something new, or with a sealed Fresh, which may be anybody's, what is newest.
+type Poked struct{ Statement []byte }
 
 // Looked is the result of Effects.Look: the newest sealed assignment and ack, nil where there is none. Err says that the look failed.
 type Looked struct {

@@ -33,7 +33,7 @@ func EventSubject(site bundle.SiteID) string { return "hf.event." + string(site)
 // AckSubject holds the hub's newest signed Ack for a site (stream ACKS, one message a subject).
 func AckSubject(site bundle.SiteID) string { return "hf.ack." + string(site) }
 
-// PokeSubject carries "look again" to a connected site (core NATS, nothing stored). The payload is empty and means nothing.
+// PokeSubject carries "look again" to a connected site (core NATS, nothing stored), or what is newest: a sealed Fresh.
 func PokeSubject(site bundle.SiteID) string { return "hf.poke." + string(site) }
 
 // HelloSubject takes a site's signed heartbeat (core NATS, nothing stored).

@@ -26,6 +26,7 @@ type Hub interface {
 	Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error
 	Follow(ctx context.Context, name string, from uint64, f func(stream.Message) error) error
 	Poke(site bundle.SiteID) error
+	Answer(site bundle.SiteID, statement []byte) error
 	OnHello(f func(site bundle.SiteID, data []byte)) (stop func(), err error)
 }
 
@@ -370,6 +371,15 @@ func testPokeHello(t *testing.T, ctx context.Context, w World) {
 	Await(t, l, fleetsync.LinkPoke)
 	Await(t, other, fleetsync.LinkPoke)
 	must(t, w.Hub.Poke("shop-nobody"))
+	must(t, w.Hub.Answer(one, []byte("what is newest")))
+	select {
+	case n := <-l.Notices():
+		if n.Kind != fleetsync.LinkPoke || string(n.Data) != "what is newest" {
+			t.Errorf("got %s with %q", n.Kind, n.Data)
+		}
+	case <-ctx.Done():
+		t.Fatal("no answer")
+	}
 }
 
 func testCut(t *testing.T, ctx context.Context, w World) {

@@ -59,8 +59,8 @@ func (l *Link) live() error {
 		<-closed
 		l.lost(nil)
 	}()
-	if _, err := nc.Subscribe(fleetsync.PokeSubject(l.o.Site), func(*nats.Msg) {
-		l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkPoke})
+	if _, err := nc.Subscribe(fleetsync.PokeSubject(l.o.Site), func(m *nats.Msg) {
+		l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkPoke, Data: m.Data})
 	}); err != nil {
 		return err
 	}

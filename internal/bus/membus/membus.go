@@ -264,12 +264,15 @@ func (b *Bus) since(name, filter string, from uint64) (found []stream.Message, c
 }
 
 // Poke tells a site, where it is connected, that there is something new for it.
-func (b *Bus) Poke(site bundle.SiteID) error {
+func (b *Bus) Poke(site bundle.SiteID) error { return b.Answer(site, nil) }
+
+// Answer pokes a site with a statement.
+func (b *Bus) Answer(site bundle.SiteID, statement []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.links[site] {
 		if l.up != nil {
-			l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkPoke})
+			l.box.Put(fleetsync.Notice{Kind: fleetsync.LinkPoke, Data: slices.Clone(statement)})
 		}
 	}
 	return nil

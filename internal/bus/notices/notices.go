@@ -2,16 +2,18 @@
 package notices
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
-// Box holds what the reader has not taken yet: at most the newest up or down, and one poke. It may be used concurrently.
+// Box holds what the reader has not taken yet: at most the newest up or down, and a few pokes. It may be used concurrently.
 type Box struct {
 	mu    sync.Mutex
 	link  *fleetsync.Notice // newest up or down
-	poke  bool
+	pokes []fleetsync.Notice
 	wake  chan struct{}
 	out   chan fleetsync.Notice
 	done  chan struct{}
@@ -28,11 +30,15 @@ func New() *Box {
 // C is the reader's end. It is closed after Close.
 func (b *Box) C() <-chan fleetsync.Notice { return b.out }
 
-// Put adds a notice: an up or down replaces one that was not taken yet, a second poke is folded into the first.
+// maxPokes is how many pokes wait at most.
+const maxPokes = 8
+
+// Put adds a notice: an up or down replaces one that was not taken yet, a poke is folded into one that says the same, and too many into one
+// that says nothing.
 func (b *Box) Put(n fleetsync.Notice) {
 	b.mu.Lock()
 	if n.Kind == fleetsync.LinkPoke {
-		b.poke = true
+		b.addPoke(n)
 	} else {
 		b.link = &n
 	}
@@ -40,6 +46,17 @@ func (b *Box) Put(n fleetsync.Notice) {
 	select {
 	case b.wake <- struct{}{}:
 	default:
+	}
+}
+
+func (b *Box) addPoke(n fleetsync.Notice) {
+	same := func(waiting fleetsync.Notice) bool { return bytes.Equal(waiting.Data, n.Data) }
+	switch {
+	case slices.ContainsFunc(b.pokes, same):
+	case len(b.pokes) == maxPokes:
+		b.pokes = []fleetsync.Notice{{Kind: fleetsync.LinkPoke}}
+	default:
+		b.pokes = append(b.pokes, n)
 	}
 }
 
@@ -75,9 +92,10 @@ func (b *Box) take() (fleetsync.Notice, bool) {
 		b.link = nil
 		return *n, true
 	}
-	if b.poke {
-		b.poke = false
-		return fleetsync.Notice{Kind: fleetsync.LinkPoke}, true
+	if len(b.pokes) > 0 {
+		n := b.pokes[0]
+		b.pokes = b.pokes[1:]
+		return n, true
 	}
 	return fleetsync.Notice{}, false
 }
@@ -87,7 +105,7 @@ func (b *Box) putBack(n fleetsync.Notice) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n.Kind == fleetsync.LinkPoke {
-		b.poke = true
+		b.addPoke(n)
 	} else if b.link == nil {
 		b.link = &n
 	}

@@ -1,0 +1,161 @@
+package sync
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+)
+
+// TypeFresh is the message type of a Fresh.
+const TypeFresh = "fresh/v1"
+
+// Fresh is signed by the hub and comes as the payload of a poke: what is newest for the site. As the answer to the nonce of a Hello it also says
+// what time it is now; without a nonce it only spares the site a look.
+type Fresh struct {
+	Site  bundle.SiteID `json:"site"`
+	Nonce string        `json:"nonce,omitempty"` // of the Hello that it answers
+	Time  time.Time     `json:"time"`            // by the hub's clock
+	Root  uint64        `json:"root,omitempty"`  // version of the newest root of trust
+	// Assignment is the sequence of the site's newest assignment; 0: it has none.
+	Assignment uint64 `json:"assignment"`
+	// Ack is what the hub has of the site's events; nil: of none.
+	Ack *Ack `json:"ack,omitempty"`
+}
+
+// NonceSize is the length of a nonce: hex digits.
+const NonceSize = 32
+
+// The pauses of asking what is fresh.
+const (
+	askEvery    = 4 * time.Minute // sooner than the safety look, which an answer puts off
+	askPatience = 30 * time.Second
+)
+
+// freshness is what is known of how new the desired state is.
+type freshness struct {
+	askAt  time.Time
+	nonce  string // of the question that waits for its answer
+	asked  time.Time
+	count  uint64    // of nonces made in this life
+	asOf   time.Time // the hub's time of the newest proof that the site has the newest assignment
+	newest uint64    // sequence that the hub last said is the newest
+	root   uint64    // version that the hub last said is the newest
+	stale  string    // why the desired state is not proven to be the newest; empty: nothing speaks against it
+}
+
+// nonce makes one that nobody can foresee who does not know the seed.
+func (e *Edge) nonce() string {
+	e.fresh.count++
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", e.cfg.Seed, e.fresh.count))
+	return hex.EncodeToString(sum[:])[:NonceSize]
+}
+
+// ask puts a nonce into a hello, when it is time to.
+func (e *Edge) ask(now time.Time, hello *Hello) {
+	if e.fresh.askAt.After(now) || e.cfg.Seed == "" {
+		return
+	}
+	e.fresh.nonce, e.fresh.asked, e.fresh.askAt = e.nonce(), now, now.Add(askEvery)
+	hello.Nonce = e.fresh.nonce
+}
+
+// poked looks again, unless the hub's signed word says that there is nothing to see.
+func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
+	var f Fresh
+	if len(in.Statement) == 0 || Open(TypeFresh, in.Statement, e.cfg.HubKey, &f) != nil || f.Site != e.cfg.Site {
+		e.lookAt = now
+		return
+	}
+	e.raiseFloor(now, f.Time, out)
+	switch {
+	case f.Nonce == "":
+	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= askPatience:
+		e.answered(now, f, out)
+	default:
+		// An answer to something else: late, or replayed by whoever wants the site to believe that nothing is new (T5). It proves nothing.
+		if e.fresh.nonce != "" {
+			e.nowStale(now, "the hub's statement was heard before: replayed or late", out)
+		}
+	}
+	if f.Ack != nil && f.Ack.Site == e.cfg.Site && f.Ack.Epoch == e.identity.Epoch {
+		e.acknowledged(now, *f.Ack, out)
+	}
+	if f.Assignment > e.sequence() && e.store.why == "" {
+		e.lookAt = now
+	}
+}
+
+// answered takes the hub's fresh word.
+func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
+	e.fresh.nonce = ""
+	before := e.clock.quality(now)
+	if e.clock.prove(now, f.Time) {
+		out.Persist = append(out.Persist, record(keyClock, e.clock.clockRecord))
+	}
+	if before == TimeUntrusted {
+		e.snapshot.dirty = true
+	}
+	e.fresh.newest, e.fresh.root = f.Assignment, f.Root
+	if f.Assignment > e.sequence() {
+		return // it is not stale before a look does not find it
+	}
+	e.fresh.asOf = e.clock.time(now)
+	e.nowFresh()
+	if e.lookAt.After(now) && !e.looking { // nothing is new: the safety look can wait
+		e.lookAt = now.Add(lookEvery)
+	}
+}
+
+// sequence is the assignment's that the site has.
+func (e *Edge) sequence() uint64 {
+	if e.assignment == nil {
+		return 0
+	}
+	return e.assignment.Sequence
+}
+
+// raiseFloor takes a signed time.
+func (e *Edge) raiseFloor(now, signed time.Time, out *Effects) {
+	was := e.clock.Floor
+	if e.clock.raise(now, signed) && signed.Sub(was) >= storeEvery {
+		out.Persist = append(out.Persist, record(keyClock, e.clock.clockRecord))
+	}
+}
+
+// doubt says that a question for what is fresh was not answered in time.
+func (e *Edge) doubt(now time.Time, out *Effects) {
+	if e.fresh.nonce != "" && now.Sub(e.fresh.asked) >= askPatience {
+		e.fresh.nonce = ""
+		e.nowStale(now, "the hub did not prove what is newest", out)
+	}
+}
+
+// compare holds what a look found against what the hub said is newest.
+func (e *Edge) compare(now time.Time, out *Effects) {
+	switch {
+	case e.clock.proven.IsZero() || !e.lookAt.After(now): // nothing was said, or another look is due that may find more
+	case e.fresh.newest > e.sequence():
+		e.nowStale(now, fmt.Sprintf("the hub says that assignment %d is the newest, and what could be taken is %d", e.fresh.newest, e.sequence()), out)
+	case e.clock.time(e.clock.proven).After(e.fresh.asOf):
+		e.fresh.asOf = e.clock.time(e.clock.proven)
+		e.nowFresh()
+	}
+}
+
+func (e *Edge) nowStale(now time.Time, why string, out *Effects) {
+	if e.fresh.stale == why {
+		return
+	}
+	e.fresh.stale = why
+	e.say(now, out, Event{Kind: EventStale, Message: why})
+}
+
+func (e *Edge) nowFresh() {
+	if e.fresh.stale != "" {
+		e.fresh.stale = ""
+		e.snapshot.dirty = true
+	}
+}
