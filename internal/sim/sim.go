@@ -1,60 +1,80 @@
 // Package sim is the whole fleet in one goroutine: the real decision cores of hub and edges, a virtual clock, and a world that loses messages,
-// doubles them, kills agents at any effect and edits clusters behind their back. Everything that happens follows from one seed.
+// doubles them, kills agents and hubs at any effect, breaks disks, sets clocks wrong and edits clusters behind their back. Everything that
+// happens follows from one seed.
 //
-// What is real: fleetsync.Edge, fleetsync.Ingest, and the signatures of what the hub says. What is modelled: the signatures of reports, which
-// would take half of the time, the bus (a message arrives late, twice or not at all, and its answer may be lost), the store (a commit is
-// lost with a crash, or survives it), the cluster (one version and one object that somebody edits), and verification (a set of genuine
-// manifests; everything else is refused).
+// What is real: fleetsync.Edge and fleetsync.Ingest, the signatures of what the hub says, verify.Trust with its counters, floors and key
+// rotations, and rollout.Rollout under compare-and-swap by two replicas. What is modelled: the mathematics of release signatures and the
+// signatures of reports, which would take most of the time; the bus (a message arrives late, twice or not at all, and its answer may be
+// lost; what arrived is durable); the store (a commit is lost with a crash, survives it, or is made and reported as failed; the disk may
+// take no writes for a while, or be damaged and set aside) with the anchor beside it; the cluster (a version and an object of each bundle).
+//
+// Every effect of an agent is carried out, or not, or carried out and reported as failed, or carried out before a crash.
 package sim
 
 import (
 	"container/heap"
-	"crypto/ed25519"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
-	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // Config is one world. Chances are per occasion, from 0 to 1.
 type Config struct {
-	Seed     uint64
-	Sites    int
-	Length   time.Duration // of the troubled part; a fair hour follows
-	Loss     float64       // a request or its answer is lost
-	Crash    float64       // an agent dies at an effect
-	Cut      float64       // a link changes, each virtual minute
-	Edit     float64       // somebody edits a cluster, each virtual minute
-	Release  float64       // the hub assigns something, each virtual minute
-	Evil     float64       // what the bus serves was tampered with
-	Rejected float64       // an API server refuses or fails an apply
-	Bad      float64       // a release never becomes healthy
-	Pending  int           // bound of the outbox; 0 is the default
+	Seed      uint64
+	Sites     int
+	Length    time.Duration // of the troubled part; Fair follows
+	Fair      time.Duration // without new trouble, after which everything must be right; 0 is an hour
+	HeartBeat time.Duration // 0 is a minute
+	Pending   int           // bound of the outbox; 0 is the default
+
+	Loss     float64 // a request or its answer is lost
+	Crash    float64 // an agent dies at an effect
+	Cut      float64 // a link changes, each virtual minute
+	Edit     float64 // somebody edits a cluster, each virtual minute
+	Release  float64 // the hub assigns something, each virtual minute
+	Evil     float64 // what the bus serves was tampered with, or the hub orders what nobody released
+	Rejected float64 // an API server refuses or fails an apply
+	Bad      float64 // a release never becomes healthy
+	Disk     float64 // a disk begins or ends to take no writes, each virtual minute
+	Damage   float64 // a store is damaged and set aside, each virtual minute
+	Clock    float64 // a clock is wrong after a start
+	HubCrash float64 // the hub dies, each virtual minute
+	Restore  float64 // the hub is put back to an earlier state of its disk, each virtual minute
+	Rotate   float64 // a release key is replaced, each virtual minute
+	Withdraw float64 // a release is withdrawn, each virtual minute
+	Late     float64 // a report arrives a second time, days late
+
+	// Rollouts moves the sites by rollouts instead of single orders. Skew is how far the clock of the second hub replica is ahead.
+	Rollouts bool
+	Skew     time.Duration
 }
 
 // World is a running simulation.
 type World struct {
 	cfg     Config
 	rng     *rand.Rand
+	begin   time.Time
 	now     time.Time
 	fair    bool // no more faults
 	agenda  agenda
 	order   int
 	hub     *hub
 	sites   []*site
-	Trace   []string
+	trace   []string
+	traced  bool
 	failure error
 }
 
 // New makes a world that has not begun.
 func New(cfg Config) *World {
-	w := &World{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	if cfg.Fair == 0 {
+		cfg.Fair = time.Hour
+	}
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := &World{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), begin: begin, now: begin}
 	w.hub = newHub(w)
 	for i := range cfg.Sites {
 		w.sites = append(w.sites, newSite(w, bundle.SiteID(fmt.Sprintf("site-%d", i))))
@@ -62,26 +82,44 @@ func New(cfg Config) *World {
 	return w
 }
 
-// Run plays the troubled part and a fair hour after it, and returns the first broken invariant.
+// Traced makes the world write down what happens, which takes most of the time.
+func (w *World) Traced() *World {
+	w.traced = true
+	return w
+}
+
+// Run plays the troubled part and the fair one after it, and returns the first broken invariant.
 func (w *World) Run() error {
+	w.start()
+	w.play(w.begin.Add(w.cfg.Length))
+	w.mend()
+	w.play(w.now.Add(w.cfg.Fair))
+	return w.settled()
+}
+
+func (w *World) start() {
 	for _, s := range w.sites {
-		w.hub.assign(s.id)
+		if !w.cfg.Rollouts {
+			w.hub.assign(s.id)
+		}
 		s.boot()
 	}
-	end := w.now.Add(w.cfg.Length)
-	for minute := w.now; minute.Before(end); minute = minute.Add(time.Minute) {
-		w.at(minute, w.trouble)
+	if w.cfg.Rollouts {
+		w.hub.engine = newEngine(w.hub)
 	}
-	w.play(end)
+	w.at(w.now, w.minute)
+}
+
+// mend ends all trouble.
+func (w *World) mend() {
 	w.fair = true
 	for _, s := range w.sites {
 		s.setLink(true)
+		s.mendDisk()
 	}
-	w.play(end.Add(time.Hour))
-	if w.failure == nil {
-		w.failure = w.settled()
+	if w.hub.engine != nil {
+		w.hub.engine.replicas[1].skew = 0
 	}
-	return w.failure
 }
 
 // at puts something on the agenda.
@@ -95,7 +133,7 @@ func (w *World) soon(longest time.Duration) time.Time {
 	return w.now.Add(time.Millisecond + time.Duration(w.rng.Int64N(int64(longest))))
 }
 
-func (w *World) chance(p float64) bool { return !w.fair && w.rng.Float64() < p }
+func (w *World) chance(p float64) bool { return p > 0 && !w.fair && w.rng.Float64() < p }
 
 func (w *World) play(until time.Time) {
 	for len(w.agenda) > 0 && w.failure == nil && !w.agenda[0].when.After(until) {
@@ -107,8 +145,8 @@ func (w *World) play(until time.Time) {
 }
 
 func (w *World) say(format string, args ...any) {
-	if len(w.Trace) < 20_000 {
-		w.Trace = append(w.Trace, w.now.Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+	if w.traced && len(w.trace) < 200_000 {
+		w.trace = append(w.trace, w.now.Format("01-02 15:04:05.000 ")+fmt.Sprintf(format, args...))
 	}
 }
 
@@ -119,151 +157,38 @@ func (w *World) broken(format string, args ...any) {
 	}
 }
 
-// trouble is what a minute brings.
-func (w *World) trouble() {
+// minute is what a minute brings.
+func (w *World) minute() {
+	w.at(w.now.Add(time.Minute), w.minute)
+	if w.fair {
+		w.hub.operate()
+		return
+	}
 	for _, s := range w.sites {
-		if w.chance(w.cfg.Cut) {
-			s.setLink(!s.linked)
-		}
-		if w.chance(w.cfg.Edit) && s.cluster.applied != "" {
-			s.edit()
-		}
-		if w.chance(w.cfg.Release) {
+		s.trouble()
+		if !w.cfg.Rollouts && w.chance(w.cfg.Release) {
 			w.hub.assign(s.id)
 		}
 	}
+	w.hub.trouble()
 }
 
-// settled checks what must be true after a fair hour.
+// settled checks what must be true after the fair part.
 func (w *World) settled() error {
 	for _, s := range w.sites {
 		if err := s.settled(); err != nil {
-			return fmt.Errorf("seed %d: %s: %w", w.cfg.Seed, s.id, err)
+			w.broken("%s: %v", s.id, err)
 		}
 	}
-	return nil
+	if w.hub.engine != nil {
+		w.hub.engine.settled()
+	}
+	return w.failure
 }
 
-// release is one signed manifest.
-type release struct {
-	name    bundle.Name
-	version bundle.Version
-	counter bundle.Counter
-	digest  bundle.Digest
-	bad     bool // never becomes healthy
-}
-
-// hub is the hub's side: its signed assignments, its ingest, its acknowledgements.
-type hub struct {
-	w           *World
-	key         ed25519.PrivateKey
-	genuine     map[bundle.Digest]release
-	newest      int
-	assignments map[bundle.SiteID][]byte
-	sequence    map[bundle.SiteID]uint64
-	wanted      map[bundle.SiteID]bundle.Digest // of the newest assignment; empty: nothing
-	ingest      map[bundle.SiteID]*fleetsync.Ingest
-	acks        map[bundle.SiteID][]byte
-	folded      map[bundle.SiteID]map[string]fleetsync.Event
-}
-
-func newHub(w *World) *hub {
-	return &hub{
-		w: w, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)),
-		genuine: map[bundle.Digest]release{}, assignments: map[bundle.SiteID][]byte{}, sequence: map[bundle.SiteID]uint64{}, wanted: map[bundle.SiteID]bundle.Digest{},
-		ingest: map[bundle.SiteID]*fleetsync.Ingest{}, acks: map[bundle.SiteID][]byte{}, folded: map[bundle.SiteID]map[string]fleetsync.Event{},
-	}
-}
-
-// assign gives a site a new release, an old one again, or nothing.
-func (h *hub) assign(id bundle.SiteID) {
-	a := fleetsync.Assignment{Site: id, Issued: h.w.now}
-	h.sequence[id]++
-	a.Sequence = h.sequence[id]
-	h.wanted[id] = ""
-	if h.w.fair || h.newest == 0 || h.w.rng.Float64() < 0.9 {
-		r := h.release()
-		if h.w.rng.Float64() < 0.15 { // an older one: the site must refuse it if it had a newer one
-			r = h.some()
-		}
-		h.wanted[id] = r.digest
-		a.Bundles = []fleetsync.AssignedBundle{{Name: r.name, Version: r.version, Digest: r.digest}}
-	}
-	sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, a, h.key)
-	if err != nil {
-		h.w.broken("seal: %v", err)
-	}
-	h.assignments[id] = sealed
-	h.w.say("hub assigns %s sequence %d: %s", id, a.Sequence, h.wanted[id].Short())
-	h.poke(id)
-}
-
-func (h *hub) release() release {
-	h.newest++
-	version := bundle.Version(fmt.Sprintf("1.%d.0", h.newest))
-	r := release{"shop", version, bundle.Counter(h.newest), bundle.DigestOf([]byte(version)), h.w.chance(h.w.cfg.Bad)}
-	h.genuine[r.digest] = r
-	return r
-}
-
-func (h *hub) some() release {
-	digests := slices.Sorted(maps.Keys(h.genuine))
-	return h.genuine[digests[h.w.rng.IntN(len(digests))]]
-}
-
-func (h *hub) poke(id bundle.SiteID) {
-	for _, s := range h.w.sites {
-		if s.id == id {
-			s.deliver(fleetsync.Poked{}, time.Second)
-		}
-	}
-}
-
-// receive folds what a site's report brought, as internal/hub does.
-func (h *hub) receive(id bundle.SiteID, messageType string, report []byte) {
-	if h.ingest[id] == nil {
-		h.ingest[id] = fleetsync.NewIngest(id)
-		h.folded[id] = map[string]fleetsync.Event{}
-	}
-	switch messageType {
-	case fleetsync.TypeState:
-		var state fleetsync.State
-		if err := json.Unmarshal(report, &state); err != nil {
-			h.w.broken("state of %s does not decode: %v", id, err)
-			return
-		}
-		_, _ = h.ingest[id].State(state, h.w.now) // late and doubled ones are refused by design
-	case fleetsync.TypeEvents:
-		h.receiveEvents(id, report)
-	}
-}
-
-func (h *hub) receiveEvents(id bundle.SiteID, report []byte) {
-	var batch fleetsync.EventBatch
-	if err := json.Unmarshal(report, &batch); err != nil {
-		h.w.broken("events of %s do not decode: %v", id, err)
-		return
-	}
-	folded, err := h.ingest[id].Events(batch, h.w.now)
-	if err != nil {
-		h.w.broken("events of %s refused: %v", id, err)
-		return
-	}
-	for _, ev := range folded.New {
-		key := fmt.Sprintf("%s/%d", batch.Epoch, ev.Sequence)
-		if _, twice := h.folded[id][key]; twice {
-			h.w.broken("P04: event %s of %s counted twice", key, id)
-		}
-		h.folded[id][key] = ev
-	}
-	ack, ok := h.ingest[id].Ack()
-	if !ok {
-		return
-	}
-	if h.acks[id], err = fleetsync.Seal(fleetsync.TypeAck, ack, h.key); err != nil {
-		h.w.broken("seal: %v", err)
-	}
-	h.poke(id)
+// Tail is the end of the trace, for a failing seed.
+func (w *World) Tail(lines int) string {
+	return strings.Join(w.trace[max(0, len(w.trace)-lines):], "\n")
 }
 
 // entry is something on the agenda; ties keep the order in which they were put.
@@ -286,9 +211,4 @@ func (a *agenda) Pop() any {
 	last := old[len(old)-1]
 	*a = old[:len(old)-1]
 	return last
-}
-
-// Tail is the end of the trace, for a failing seed.
-func (w *World) Tail(lines int) string {
-	return strings.Join(w.Trace[max(0, len(w.Trace)-lines):], "\n")
 }

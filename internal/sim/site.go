@@ -2,7 +2,6 @@ package sim
 
 import (
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,72 +14,108 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
-// site is one agent with its store, its link and its cluster. The store and the cluster outlive the agent.
+// site is one agent with its disk, its link and its cluster. Disk and cluster outlive the agent.
 type site struct {
-	w        *World
-	id       bundle.SiteID
-	edge     *fleetsync.Edge
-	life     int // results of an earlier life's work are nobody's
-	wake     time.Time
-	linked   bool
-	disk     map[string][]byte
-	bundles  map[bundle.Digest]bool // content that is stored
-	cluster  cluster
-	good     memory // what the agent remembers as healthy
-	finished memory // what it remembers as the last apply that ended well
-	// recorded is every event that became durable, for P4.
-	recorded map[uint64]fleetsync.Event
+	w      *World
+	id     bundle.SiteID
+	edge   *fleetsync.Edge
+	life   int // results of an earlier life's work are nobody's
+	clock  clock
+	wake   time.Time
+	linked bool
+	disk   disk
+	// backlog is what the disk does not take, as one commit; refusing says since when it takes none.
+	backlog  []fleetsync.Record
+	refusing bool
+	told     bool // StoreSeen
+
+	installed map[bundle.Name]*installed
+	running   bool // an apply is under way
+	truth     truth
+}
+
+// disk is what is durable at a site: the records of the core, the bundles, and beside them the anchor and the root.
+type disk struct {
+	records map[string][]byte
+	bundles map[bundle.Digest]bool
+	marks   verify.Counters
+	root    int // how far the site has come in the chain of roots
+	stores  int // set aside so far
+}
+
+// truth is what the invariants remember.
+type truth struct {
+	recorded map[string]map[uint64]fleetsync.Event  // every event that became durable, by epoch
+	forgone  map[string]uint64                      // epochs whose store was damaged: events above what was sent are gone with it
+	ordered  map[bundle.Digest]bool                 // by the newest durable assignment
+	begun    map[bundle.Name]map[bundle.Digest]bool // intended, applied or good by the durable record
+	marks    verify.Counters                        // highest that were durable
+}
+
+// installed is one bundle in the cluster.
+type installed struct {
+	applied bundle.Digest
+	watched string // spec the agent of this life watches
+	held    bool   // an apply of it is under way: nothing is told of health meanwhile
+	edited  bool
+	since   time.Time // edited
+	// forgotten: what was applied stood in a store that was damaged, and nothing is applied since: it is left alone.
+	forgotten bool
+	highest   bundle.Counter
+	good      memory // what the agent remembers as healthy
+	finished  memory // what it remembers as the last apply that ended well
 }
 
 // memory is what an agent may remember: one digest ("" is none), or several where it died while learning of one.
 type memory map[bundle.Digest]bool
 
-// learn gives the agent an input that teaches it a digest.
-func (s *site) learn(m *memory, digest bundle.Digest, in fleetsync.Input) {
-	life := s.life
-	(*m)[digest] = true
-	s.step(in)
-	if s.life == life {
-		*m = memory{digest: true}
-	}
-}
-
-// cluster is what is there now.
-type cluster struct {
-	applied bundle.Digest
-	watched string // spec the agent of this life watches
-	held    bool   // an apply is under way: nothing is told of health meanwhile
-	edited  bool
-	since   time.Time // edited
-	highest bundle.Counter
-}
-
 func newSite(w *World, id bundle.SiteID) *site {
-	return &site{w: w, id: id, linked: true, disk: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, recorded: map[uint64]fleetsync.Event{}, good: memory{"": true}, finished: memory{"": true}}
+	s := &site{w: w, id: id, linked: true, disk: newDisk(), installed: map[bundle.Name]*installed{}}
+	s.truth = truth{recorded: map[string]map[uint64]fleetsync.Event{}, forgone: map[string]uint64{}, ordered: map[bundle.Digest]bool{}, begun: map[bundle.Name]map[bundle.Digest]bool{}, marks: verify.Counters{}}
+	for _, name := range names {
+		s.installed[name] = &installed{good: memory{"": true}, finished: memory{"": true}}
+	}
+	return s
+}
+
+func newDisk() disk {
+	return disk{records: map[string][]byte{}, bundles: map[bundle.Digest]bool{}, marks: verify.Counters{}}
 }
 
 // boot begins a life from what is on the disk.
 func (s *site) boot() {
 	s.life++
-	s.cluster.watched, s.cluster.held = "", false
-	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{Site: s.id, Agent: "sim", HubKey: s.w.hub.key.Public().(ed25519.PublicKey), NewEpoch: "epoch-1", MaxPending: s.w.cfg.Pending})
-	in := fleetsync.Restored{}
-	for _, key := range slices.Sorted(maps.Keys(s.disk)) {
+	s.running, s.backlog, s.told = false, nil, false
+	s.clock = s.w.newClock()
+	s.wake = time.Time{}
+	for _, c := range s.installed {
+		c.watched, c.held = "", false
+	}
+	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{
+		Site: s.id, Agent: "sim", HubKey: s.w.hub.key.Public().(ed25519.PublicKey), NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
+		HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
+	})
+	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks)}
+	for _, key := range slices.Sorted(maps.Keys(s.disk.records)) {
 		if strings.HasPrefix(key, fleetsync.RecordPrefix) {
-			in.Records = append(in.Records, fleetsync.Record{Key: key, Value: s.disk[key]})
+			in.Records = append(in.Records, fleetsync.Record{Key: key, Value: s.disk.records[key]})
 		}
 		if strings.HasPrefix(key, fleetsync.EventPrefix) {
-			line, err := fleetsync.StoredOf(fleetsync.Record{Key: key, Value: s.disk[key]})
+			line, err := fleetsync.StoredOf(fleetsync.Record{Key: key, Value: s.disk.records[key]})
 			if err != nil {
 				s.w.broken("%s: %v", s.id, err)
 			}
 			in.Outbox = append(in.Outbox, line)
 		}
 	}
-	s.w.say("%s boots, life %d", s.id, s.life)
+	s.w.say("%s boots, life %d, %s by its clock", s.id, s.life, s.clock.at(s.w.now).Format(time.DateTime))
+	life := s.life
 	s.step(in)
+	if s.life != life {
+		return
+	}
 	if s.linked {
-		s.deliver(fleetsync.LinkChanged{Up: true}, time.Second)
+		s.mail(fleetsync.LinkChanged{Up: true})
 	}
 	s.deliver(fleetsync.ClusterSeen{Reachable: true, Version: "1.37.1"}, time.Second)
 }
@@ -93,109 +128,139 @@ func (s *site) crash(where string) {
 	s.w.at(s.w.soon(time.Minute), s.boot)
 }
 
+// trouble is what a minute brings to a site.
+func (s *site) trouble() {
+	w := s.w
+	if w.chance(w.cfg.Cut) && w.hub.up {
+		s.setLink(!s.linked)
+	}
+	for _, name := range names {
+		if w.chance(w.cfg.Edit) && s.installed[name].applied != "" {
+			s.edit(name)
+		}
+	}
+	if w.chance(w.cfg.Disk) {
+		if s.refusing {
+			s.mendDisk()
+		} else {
+			w.say("%s: the disk takes no writes", s.id)
+			s.refusing = true
+		}
+	}
+	if w.chance(w.cfg.Damage) && s.edge != nil {
+		s.damage()
+	}
+}
+
 func (s *site) setLink(up bool) {
-	if s.linked == up {
+	if s.linked == up || up && !s.w.hub.up {
 		return
 	}
 	s.linked = up
-	s.deliver(fleetsync.LinkChanged{Up: up}, time.Second)
+	s.mail(fleetsync.LinkChanged{Up: up})
 }
 
 // deliver gives the agent of this life an input a little later.
 func (s *site) deliver(in fleetsync.Input, within time.Duration) {
+	s.after(within, func() { s.step(in) })
+}
+
+// mail gives the agent of this life an input at once, in the order of all mail.
+func (s *site) mail(in fleetsync.Input) { s.deliver(in, 1) }
+
+// after does something a little later, if the agent still lives then.
+func (s *site) after(within time.Duration, do func()) {
 	life := s.life
 	s.w.at(s.w.soon(within), func() {
 		if s.life == life && s.edge != nil {
-			s.step(in)
+			do()
 		}
 	})
 }
 
 func (s *site) step(in fleetsync.Input) {
-	s.w.say("%s <- %T%s", s.id, in, brief(in))
-	out, err := s.edge.Step(s.w.now, in)
+	life := s.life
+	if s.w.traced {
+		s.w.say("%s <- %T%s", s.id, in, brief(in))
+	}
+	out, err := s.edge.Step(s.clock.at(s.w.now), in)
 	if err != nil {
 		s.w.broken("%s: step: %v", s.id, err)
 		return
 	}
-	if len(out.Persist) > 0 {
-		if s.w.chance(s.w.cfg.Crash / 2) {
-			s.crash("before a commit")
-			return
-		}
-		s.commit(out.Persist)
-		if s.w.chance(s.w.cfg.Crash / 2) {
-			s.crash("after a commit")
-			return
-		}
+	for _, c := range out.Correct { // needs no disk
+		s.correct(c)
+	}
+	if !s.persist(out) || s.life != life {
+		return
 	}
 	s.carryOut(out)
-	if !out.Wake.IsZero() && out.Wake != s.wake {
-		s.wake = out.Wake
-		life := s.life
-		s.w.at(out.Wake, func() {
-			if s.life == life && s.edge != nil && s.wake == out.Wake {
-				s.wake = time.Time{}
-				s.step(fleetsync.Tick{})
-			}
-		})
+	if s.life == life {
+		s.sleep(out.Wake)
 	}
+}
+
+// sleep asks for a Tick.
+func (s *site) sleep(until time.Time) {
+	if until.IsZero() || until.Equal(s.wake) {
+		return
+	}
+	s.wake = until
+	life := s.life
+	s.w.at(s.clock.when(until), func() {
+		if s.life == life && s.edge != nil && s.wake.Equal(until) {
+			s.wake = time.Time{}
+			s.step(fleetsync.Tick{})
+		}
+	})
 }
 
 func brief(in fleetsync.Input) string {
 	switch in := in.(type) {
 	case fleetsync.Fetched:
-		return fmt.Sprintf(" %s refusal=%v err=%q", in.Digest.Short(), in.Refusal, in.Err)
+		text := fmt.Sprintf(" %s err=%q", in.Digest.Short(), in.Err)
+		if in.Refusal != nil {
+			text += " refused: " + in.Refusal.Reason
+		}
+		return text
 	case fleetsync.Ran:
-		return fmt.Sprintf(" %s %s remove=%v", in.Spec, in.Outcome, in.Remove)
+		return fmt.Sprintf(" %s %s %s remove=%v", in.Name, in.Spec, in.Outcome, in.Remove)
 	case fleetsync.HealthSeen:
-		return fmt.Sprintf(" %s unhealthy=%d", in.Spec, len(in.Unhealthy))
+		return fmt.Sprintf(" %s %s unhealthy=%d", in.Name, in.Spec, len(in.Unhealthy))
 	case fleetsync.LinkChanged:
 		return fmt.Sprintf(" up=%v", in.Up)
 	case fleetsync.Sent:
 		return fmt.Sprintf(" %s upto=%d err=%q", in.Type, in.Upto, in.Err)
+	case fleetsync.StoreSeen:
+		return fmt.Sprintf(" %q", in.Message)
 	}
 	return ""
 }
 
-func (s *site) commit(records []fleetsync.Record) {
-	for _, r := range records {
-		if r.Value == nil {
-			delete(s.disk, r.Key)
-			continue
-		}
-		s.disk[r.Key] = r.Value
-		if strings.HasPrefix(r.Key, fleetsync.EventPrefix) {
-			var ev fleetsync.Event
-			if err := json.Unmarshal(r.Value, &ev); err != nil {
-				s.w.broken("%s: event does not decode: %v", s.id, err)
-			}
-			if before, known := s.recorded[ev.Sequence]; known && before.Kind != ev.Kind && ev.Kind != fleetsync.EventGap {
-				s.w.broken("P04: %s: sequence %d was %s and became %s", s.id, ev.Sequence, before.Kind, ev.Kind)
-			}
-			s.recorded[ev.Sequence] = ev
-		}
-	}
-}
-
 func (s *site) carryOut(out fleetsync.Effects) {
+	life := s.life
+	alive := func(where string) bool {
+		if s.life == life && s.w.chance(s.w.cfg.Crash/4) {
+			s.crash(where)
+		}
+		return s.life == life
+	}
 	if out.Look {
 		s.look()
 	}
 	for _, f := range out.Fetch {
-		s.deliver(s.fetch(f), 5*time.Second)
+		s.after(5*time.Second, func() { s.step(s.fetch(f)) })
 	}
-	if out.Run != nil {
+	if out.Run != nil && alive("before an apply") {
 		s.run(*out.Run)
 	}
-	for _, c := range out.Correct {
-		s.correct(c)
-	}
 	for _, m := range out.Send {
-		s.send(m)
+		if alive("before a message") {
+			s.send(m)
+		}
 	}
-	if out.Retain != nil {
-		maps.DeleteFunc(s.bundles, func(d bundle.Digest, _ bool) bool { return !slices.Contains(out.Retain, d) })
+	if out.Retain != nil && alive("before bundles are dropped") {
+		maps.DeleteFunc(s.disk.bundles, func(d bundle.Digest, _ bool) bool { return !slices.Contains(out.Retain, d) })
 	}
 }
 
@@ -203,29 +268,42 @@ var errLost = errors.New("lost")
 
 // reachable says whether a request and its answer get through.
 func (s *site) reachable() error {
-	if !s.linked || s.w.chance(s.w.cfg.Loss) {
+	if !s.linked || !s.w.hub.up || s.w.chance(s.w.cfg.Loss) {
 		return errLost
 	}
 	return nil
 }
 
 func (s *site) look() {
-	in := fleetsync.Looked{}
-	if err := s.reachable(); err != nil {
-		in.Err = err.Error()
-	} else {
-		in.Assignment, in.Ack = slices.Clone(s.w.hub.assignments[s.id]), slices.Clone(s.w.hub.acks[s.id])
+	s.after(2*time.Second, func() {
+		in := fleetsync.Looked{}
+		if err := s.reachable(); err != nil {
+			in.Err = err.Error()
+			s.step(in)
+			return
+		}
+		if newest := len(s.w.hub.chain) - 1; s.disk.root < newest && !s.refusing {
+			// The chain is walked before anything else is looked at. Who believes others begins anew.
+			s.disk.root = newest
+			s.w.say("%s believes root %d", s.id, newest)
+			s.boot()
+			return
+		}
+		in.Assignment, in.Ack = s.w.hub.look(s.id)
 		if in.Assignment != nil && s.w.chance(s.w.cfg.Evil) {
+			in.Assignment = slices.Clone(in.Assignment)
 			in.Assignment[s.w.rng.IntN(len(in.Assignment))] ^= 1
 		}
-	}
-	s.deliver(in, 2*time.Second)
+		s.step(in)
+	})
 }
 
-// fetch is what verification says: the real rules are pkg/verify's; here a digest is genuine or it is not.
+// fetch asks pkg/verify what internal/edge/fetch.go asks it.
 func (s *site) fetch(f fleetsync.Fetch) fleetsync.Fetched {
-	in := fleetsync.Fetched{Name: f.Bundle.Name, Digest: f.Bundle.Digest, Objects: 3, HealthTimeout: 5 * time.Minute}
-	if !s.bundles[f.Bundle.Digest] {
+	want := f.Bundle
+	in := fleetsync.Fetched{Name: want.Name, Digest: want.Digest, Objects: 3, HealthTimeout: 5 * time.Minute}
+	stored := s.disk.bundles[want.Digest]
+	if !stored {
 		if err := s.reachable(); err != nil {
 			in.Err = err.Error()
 			return in
@@ -235,227 +313,117 @@ func (s *site) fetch(f fleetsync.Fetch) fleetsync.Fetched {
 			return in
 		}
 	}
-	r, ok := s.w.hub.genuine[f.Bundle.Digest]
-	if !ok {
-		in.Refusal = &fleetsync.Refusal{Reason: string(verify.BadSignature)}
+	r := s.w.hub.offers[want.Digest]
+	m, err := s.believe(f, r)
+	if err != nil {
+		in.Refusal = &fleetsync.Refusal{Reason: string(verify.ReasonOf(err)), Message: err.Error()}
 		return in
 	}
-	mark := s.edge.Marks()[f.Bundle.Name]
-	if r.counter < mark.Counter && !f.Again {
-		in.Refusal = &fleetsync.Refusal{Reason: string(verify.OlderCounter)}
+	if s.refusing || s.w.chance(s.w.cfg.Crash/4) {
+		in.Err = "the store takes no writes"
 		return in
 	}
-	s.bundles[r.digest] = true
-	in.Counter = r.counter
+	s.disk.bundles[want.Digest] = true
+	if s.w.chance(s.w.cfg.Loss / 4) {
+		in.Err = "stored, and reported as failed"
+		return in
+	}
+	in.Counter, in.Requires = m.Counter, m.Requires
 	return in
 }
 
-// run changes the cluster a while later, whole or not at all, and may be cut off by a crash after the change.
-func (s *site) run(r fleetsync.Run) {
-	life := s.life
-	s.cluster.held = true
-	s.w.at(s.w.soon(20*time.Second), func() {
-		if s.life != life || s.edge == nil {
-			return
-		}
-		s.cluster.held = false
-		ran := fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeApplied, Objects: 3}
-		if s.w.chance(s.w.cfg.Rejected) {
-			ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeRejected, "Rejected", "the API server says no"
-			s.step(ran)
-			if s.life == life && s.cluster.watched != "" {
-				s.tellHealth(fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: r.Bundle.Name, Digest: s.cluster.applied}, Spec: s.cluster.watched})
-			}
-			return
-		}
-		if r.Remove {
-			s.cluster = cluster{highest: s.cluster.highest}
-			s.good[""] = true
-		} else {
-			s.apply(r, &ran)
-		}
-		if s.w.chance(s.w.cfg.Crash) {
-			s.crash("after changing the cluster")
-			return
-		}
-		s.learn(&s.finished, s.cluster.applied, ran)
-		if !r.Remove && s.life == life {
-			s.tellHealth(r)
-			s.noticeEdit()
-		}
-	})
-}
-
-// tellHealth tells the agent of this life how the objects do, some time later.
-func (s *site) tellHealth(r fleetsync.Run) {
-	in := fleetsync.HealthSeen{Name: r.Bundle.Name, Spec: r.Spec}
-	if s.w.hub.genuine[r.Bundle.Digest].bad {
-		in.Unhealthy = []fleetsync.ObjectStatus{{Object: "Deployment.apps/shop/web", Status: "InProgress"}}
+func (s *site) believe(f fleetsync.Fetch, r release) (*bundle.Manifest, error) {
+	root, want := s.w.hub.chain[s.disk.root], f.Bundle
+	var signed verify.Signed
+	var err error
+	marks := s.edge.Marks()
+	if f.Again {
+		signed, err = root.Accepted(signatures{}, r.manifest, [][]byte{r.signature}, verify.Mark{Counter: r.counter, Digest: want.Digest})
+	} else {
+		signed, err = root.Manifest(signatures{}, r.manifest, [][]byte{r.signature})
 	}
-	life := s.life
-	s.w.at(s.w.soon(30*time.Second), func() {
-		if s.life != life || s.edge == nil || s.cluster.watched != r.Spec || s.cluster.held {
-			return
+	if err == nil {
+		err = signed.Answers(verify.Asked{Name: want.Name, Version: want.Version, Digest: want.Digest})
+	}
+	if err == nil && !f.Again {
+		err = signed.For(verify.Site{ID: s.id, Labels: f.Labels, Kubernetes: f.Kubernetes})
+		if err == nil {
+			err = marks.Check(signed)
 		}
-		if len(in.Unhealthy) > 0 {
-			s.step(in)
-			return
+		if err == nil && marks[want.Name].Digest != want.Digest {
+			err = signed.FirstApplyAt(s.clock.at(s.w.now))
 		}
-		s.learn(&s.good, r.Bundle.Digest, in)
-	})
-}
-
-func (s *site) apply(r fleetsync.Run, ran *fleetsync.Ran) {
-	genuine, ok := s.w.hub.genuine[r.Bundle.Digest]
-	if !ok {
-		s.w.broken("P01: %s applies %s, which nobody signed", s.id, r.Bundle.Digest)
-		return
 	}
-	if !s.bundles[r.Bundle.Digest] {
-		s.w.broken("P01: %s applies %s, which it does not hold", s.id, r.Bundle.Digest)
-	}
-	if genuine.counter < s.cluster.highest && r.Bundle.Digest != s.cluster.applied && !s.good[r.Bundle.Digest] && !s.finished[r.Bundle.Digest] {
-		s.w.broken("P02: %s goes back from counter %d to %d", s.id, s.cluster.highest, genuine.counter)
-	}
-	if s.cluster.applied != r.Bundle.Digest {
-		ran.Changed = 3
-		s.cluster.edited = false // what was edited is applied anew
-	}
-	s.cluster.applied, s.cluster.watched = r.Bundle.Digest, r.Spec
-	s.cluster.highest = max(s.cluster.highest, genuine.counter)
-}
-
-func (s *site) edit() {
-	s.w.say("%s: somebody edits an object", s.id)
-	s.cluster.edited, s.cluster.since = true, s.w.now
-	s.noticeEdit()
-}
-
-// noticeEdit is the watch: it tells the agent of this life, if that one watches.
-func (s *site) noticeEdit() {
-	if !s.cluster.edited || s.cluster.watched == "" {
-		return
-	}
-	s.deliver(fleetsync.DriftSeen{Name: "shop", Drift: fleetsync.Drift{Object: "ConfigMap/shop/a", Kind: fleetsync.DriftChanged}}, time.Second)
-}
-
-func (s *site) correct(c fleetsync.Correct) {
-	life := s.life
-	s.w.at(s.w.soon(time.Second), func() {
-		if s.life != life || s.edge == nil {
-			return
-		}
-		s.cluster.edited = false
-		s.step(fleetsync.Corrected{Name: c.Name, Drift: c.Drift})
-	})
+	return signed.Manifest(), err
 }
 
 // send delivers a message: it may be lost before the hub has it, or only its answer, or come twice and late.
 func (s *site) send(m fleetsync.Send) {
+	r := report{site: s.id}
 	sent := fleetsync.Sent{Type: m.Type, Upto: m.To}
-	if err := s.reachable(); err != nil {
-		sent.Err = err.Error()
-		s.deliver(sent, 10*time.Second)
-		return
-	}
-	var payload any = m.State
 	switch m.Type {
-	case fleetsync.TypeHello:
-		s.deliver(sent, time.Second)
-		return
+	case fleetsync.TypeState:
+		r.state = m.State
+		s.w.hub.says(m.State)
 	case fleetsync.TypeEvents:
 		batch := s.batch(m.From, m.To)
+		if len(batch.Events) == 0 { // still in the backlog
+			sent.Err = "not in the store"
+			s.deliver(sent, time.Second)
+			return
+		}
 		sent.Upto = batch.Events[len(batch.Events)-1].Sequence
-		payload = batch
+		r.batch = &batch
 	}
-	report, err := json.Marshal(payload)
-	if err != nil {
-		s.w.broken("%s: report: %v", s.id, err)
-		return
-	}
-	copies := 1
-	if s.w.chance(s.w.cfg.Loss) {
-		copies = 2
-	}
-	for range copies {
-		s.w.at(s.w.soon(time.Minute/2), func() { s.w.hub.receive(s.id, m.Type, report) })
-	}
-	if s.w.chance(s.w.cfg.Loss) { // delivered, but the answer was lost
-		sent.Err = errLost.Error()
-	}
-	s.deliver(sent, 10*time.Second)
+	s.after(10*time.Second, func() {
+		if err := s.reachable(); err != nil {
+			sent.Err = err.Error()
+			s.step(sent)
+			return
+		}
+		s.arrive(r, m.Hello)
+		if s.w.chance(s.w.cfg.Loss) {
+			s.w.at(s.w.soon(time.Minute/2), func() { s.arrive(r, m.Hello) })
+		}
+		if s.w.chance(s.w.cfg.Late) {
+			s.w.at(s.w.soon(72*time.Hour), func() { s.arrive(r, nil) })
+		}
+		if s.w.chance(s.w.cfg.Crash / 4) {
+			s.crash("after a message arrived")
+			return
+		}
+		if s.w.chance(s.w.cfg.Loss) { // delivered, but the answer was lost
+			sent.Err = errLost.Error()
+		}
+		s.step(sent)
+	})
 }
 
+func (s *site) arrive(r report, hello *fleetsync.Hello) {
+	switch h := s.w.hub; {
+	case !h.up:
+	case r.state != nil || r.batch != nil:
+		h.arrive(r)
+	case hello != nil:
+		h.heard[s.id] = s.w.now
+		h.hello[s.id] = beat{*hello, s.w.now}
+		if err := h.of(s.id).Hello(*hello, s.w.now); err != nil {
+			s.w.broken("%s: hello: %v", s.id, err)
+		}
+	}
+}
+
+// batch is made of the stored events, as many as fit; empty where none of them is stored.
 func (s *site) batch(from, to uint64) fleetsync.EventBatch {
-	batch := fleetsync.EventBatch{Site: s.id, Epoch: s.edge.Epoch()}
-	for n := from; n <= to && len(batch.Events) < fleetsync.MaxBatch; n++ {
-		raw, ok := s.disk[fleetsync.EventKey(n)]
-		if !ok {
-			continue
+	var events []fleetsync.Event
+	epoch := s.edge.Epoch()
+	for n := from; n <= to && len(events) < fleetsync.MaxBatch; n++ {
+		if _, ok := s.disk.records[fleetsync.EventKey(n)]; ok {
+			events = append(events, s.truth.recorded[epoch][n])
 		}
-		var ev fleetsync.Event
-		if err := json.Unmarshal(raw, &ev); err != nil {
-			s.w.broken("%s: event: %v", s.id, err)
-		}
-		batch.Events = append(batch.Events, ev)
 	}
-	if len(batch.Events) == 0 {
+	if len(events) == 0 && len(s.backlog) == 0 {
 		s.w.broken("P04: %s: events %d to %d are to be sent and not on the disk", s.id, from, to)
-		batch.Events = []fleetsync.Event{{Sequence: to}}
 	}
-	return batch
-}
-
-// settled checks a site after a fair hour.
-func (s *site) settled() error {
-	if s.cluster.edited {
-		return fmt.Errorf("P03: drift since %s was never corrected", s.cluster.since.Format(time.RFC3339))
-	}
-	if err := s.delivered(); err != nil {
-		return err
-	}
-	want := s.w.hub.wanted[s.id]
-	r := s.w.hub.genuine[want]
-	right := s.cluster.applied == want
-	if r.bad { // gone back from, if there was anything to go back to
-		right = s.good[s.cluster.applied] || right && s.good[""]
-	}
-	switch {
-	case want == "" && s.cluster.applied != "":
-		return fmt.Errorf("nothing is wanted and %s is still applied", s.cluster.applied.Short())
-	case want != "" && r.counter >= s.edge.Marks()[r.name].Counter && !right:
-		return fmt.Errorf("P06: %s (counter %d, bad %v) is wanted and %q is applied", r.version, r.counter, r.bad, s.cluster.applied.Short())
-	}
-	return nil
-}
-
-// delivered checks P4: the hub has every event that was ever durable, as it was, or a gap event that covers it.
-func (s *site) delivered() error {
-	folded := s.w.hub.folded[s.id]
-	var last uint64
-	for n := range s.recorded {
-		last = max(last, n)
-	}
-	ack, ok := s.w.hub.ingest[s.id].Ack()
-	if !ok || ack.Upto != last {
-		return fmt.Errorf("P04: %d events were recorded, the hub has them up to %d", last, ack.Upto)
-	}
-	covered := func(n uint64) bool {
-		for _, ev := range folded {
-			if ev.Covers(n) {
-				return true
-			}
-		}
-		return false
-	}
-	for n := uint64(1); n <= last; n++ {
-		got, there := folded[fmt.Sprintf("%s/%d", ack.Epoch, n)]
-		switch {
-		case !there && !covered(n):
-			return fmt.Errorf("P04: event %d (%s) is lost", n, s.recorded[n].Kind)
-		case there && got.Kind != s.recorded[n].Kind && !covered(n):
-			return fmt.Errorf("P04: event %d was %s at the site and is %s at the hub", n, s.recorded[n].Kind, got.Kind)
-		}
-	}
-	return nil
+	return fleetsync.NewBatch(s.id, epoch, events)
 }

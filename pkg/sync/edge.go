@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -228,7 +229,10 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 	case e.assignment != nil && a.Sequence < e.assignment.Sequence:
 		err = fmt.Errorf("sequence %d is older than %d", a.Sequence, e.assignment.Sequence)
 	case e.assignment != nil && a.Sequence == e.assignment.Sequence:
-		return
+		if sameOrders(a, *e.assignment) {
+			return
+		}
+		err = fmt.Errorf("sequence %d is held already and orders something else: the hub may have been put back to an earlier time", a.Sequence)
 	default:
 		err = checkAssigned(a.Bundles)
 	}
@@ -244,6 +248,12 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 	out.Persist = append(out.Persist, Record{keyAssignment, slices.Clone(sealed)})
 	e.say(now, out, Event{Kind: EventAssigned, Message: assignedText(a)})
 	e.adopt(now, a, out)
+}
+
+// sameOrders says that two assignments order the same, whenever they were issued.
+func sameOrders(a, b Assignment) bool {
+	a.Issued, b.Issued = time.Time{}, time.Time{}
+	return bytes.Equal(record("", a).Value, record("", b).Value)
 }
 
 func checkAssigned(bundles []AssignedBundle) error {
