@@ -78,6 +78,7 @@ said once holds for later versions too, until it is said anew or lifted with --n
 	sets := cmd.Flags().StringArray("set", nil, "`name=value` of a parameter; may be repeated")
 	drift := cmd.Flags().String("drift", "", "`mode`: enforce, report or respect drift, whatever the bundle's policy says")
 	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport), string(bundle.DriftRespect))
+	accept := cmd.Flags().Bool("accept-loss", false, "let sites apply what they halt as suspicious: deleting most of what the bundle has there, or stopping all of it")
 	scoped := scopeFlags(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -110,7 +111,7 @@ said once holds for later versions too, until it is said anew or lifted with --n
 		if err != nil {
 			return err
 		}
-		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope})
+		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept})
 		if err != nil {
 			return err
 		}

@@ -170,6 +170,8 @@ type AssignRequest struct {
 	Drift  bundle.DriftMode `json:"drift,omitempty"`
 	// Scope limits what the bundle may touch at the sites. Without one each site keeps the scope it had for the bundle; an empty one lifts it.
 	Scope *fleetsync.Scope `json:"scope,omitempty"`
+	// AcceptLoss permits what the sites would halt as suspicious. It is for this order only.
+	AcceptLoss bool `json:"acceptLoss,omitempty"`
 }
 
 // UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.

@@ -40,6 +40,8 @@ type Object struct {
 	// leaves says that Kubernetes deletes the object when its work is done: a Job with ttlSecondsAfterFinished. That it is not there is
 	// then no drift, and it is not made again until it changes.
 	leaves bool
+	// idle workloads are wanted with no replicas.
+	idle bool
 	// defines is the group and kind that a CustomResourceDefinition defines.
 	defines Kind
 }
@@ -138,6 +140,9 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
 		o.leaves = in.ID.Group == "batch" && in.ID.Kind == "Job" && has(body, "spec", "ttlSecondsAfterFinished")
 		o.Hash = hashOf(o.sum, o.Version, o.Ignore)
+		if at, ok := find(body, "spec", "replicas"); ok && isWorkload(in.ID) {
+			o.idle = string(body[at.from:at.to]) == "0"
+		}
 		if isDefinition(o.ObjectID) {
 			o.defines = Kind{Group: text(body, "spec", "group"), Kind: text(body, "spec", "names", "kind")}
 		}

@@ -16,7 +16,7 @@
 // # Order of an apply
 //
 //  0. Prepare holds every object against the Scope: one outside, and there is no Desired, and nothing was asked of the cluster.
-//  1. Plan. A suspicious plan halts here.
+//  1. Plan. A suspicious plan (safety.go) halts here, unless the order accepts the loss.
 //  2. Dry-run every object that will change and collect every refusal. What cannot be dry-run yet – custom resources whose definition the
 //     bundle brings or changes, objects in namespaces that it brings – waits for step 4.
 //  3. Persist records old ∪ new: everything that is owned and everything that may come to be, with the hashes of what is about to change
@@ -49,6 +49,6 @@
 //
 // # Files
 //
-// The pure part: desired.go and scan.go (what is wanted), base.go (what was, for what is respected), scope.go (what may be), inventory.go, fact.go, plan.go, guard.go, fight.go, health.go (pacing). The shell:
+// The pure part: desired.go and scan.go (what is wanted), base.go (what was, for what is respected), scope.go (what may be), inventory.go, fact.go, plan.go, safety.go, fight.go, health.go (pacing). The shell:
 // executor.go, preflight.go, prune.go, retry.go, watcher.go, subject.go. The port: cluster.go.
 package apply

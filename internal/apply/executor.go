@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,8 @@ type Request struct {
 	Desired   Desired
 	Inventory Inventory // as recorded; the zero value for a bundle that is new here
 	Facts     Facts     // of a Watcher; the zero value looks at every object anew
+	// AcceptLoss permits a suspicious plan, except for what is never permitted.
+	AcceptLoss bool
 	// Persist records the intent: it is called once, before the first change, with everything that is owned or may come to be, and the
 	// apply goes on only if it returns nil. It is not called when there is nothing to do.
 	Persist func(Inventory) error
@@ -173,8 +176,8 @@ func (e *Executor) Apply(ctx context.Context, r Request) (Result, error) {
 	for _, it := range plan.Keep {
 		run.items[it.ObjectID] = it
 	}
-	if len(plan.Halts) > 0 {
-		return run.result(), &Failure{At: AtPlan, Halts: plan.Halts}
+	if err := run.suspect(ctx); err != nil {
+		return run.result(), err
 	}
 	if len(plan.Apply)+len(plan.Prune) == 0 {
 		run.finished = true
@@ -184,6 +187,35 @@ func (e *Executor) Apply(ctx context.Context, r Request) (Result, error) {
 		return run.result(), err
 	}
 	return run.result(), nil
+}
+
+// suspect halts a suspicious plan.
+func (r *run) suspect(ctx context.Context) error {
+	halts := r.plan.Halts
+	if r.request.AcceptLoss {
+		halts = slices.DeleteFunc(slices.Clone(halts), func(h Halt) bool { return !h.Never })
+	} else {
+		for _, it := range r.plan.Prune {
+			if !isContainer(it.ObjectID) || it.Adopted || protected(it.ObjectID) || r.scope.protects(it.ObjectID) {
+				continue // no other is deleted with what it holds
+			}
+			var others []string
+			err := r.try(ctx, func() (err error) {
+				others, err = r.cluster.Foreign(ctx, it.Ref, r.name)
+				return err
+			})
+			if err != nil && !isAbsent(err) {
+				return &Failure{At: AtPreflight, Refusals: []Refusal{refusalOf(it.ObjectID, err)}}
+			}
+			if len(others) > 0 {
+				halts = append(halts, inhabited(it.ObjectID, others))
+			}
+		}
+	}
+	if len(halts) > 0 {
+		return &Failure{At: AtPlan, Halts: halts}
+	}
+	return nil
 }
 
 // run is one apply while it lasts.

@@ -412,3 +412,31 @@ func TestT15_ProtectedNamespacesAreNotEmptied(t *testing.T) {
 	}
 	s.has("ConfigMap/kube-system/a")
 }
+
+// A suspicious plan asks the cluster to change nothing, until it is permitted; a namespace that holds objects of others is one, and stays even then.
+func TestF22_SuspiciousPlanHalts(t *testing.T) {
+	s := newSite(t)
+	var objects []bundle.Object
+	for i := range 6 {
+		objects = append(objects, configMap("default", fmt.Sprint("m", i), "1"))
+	}
+	s.must(desire(t, "shop", append(objects, namespaceObject("team"))))
+	if err := s.cluster.Create(configMap("team", "theirs", "1"), "kubectl"); err != nil {
+		t.Fatal(err)
+	}
+	for name, next := range map[string][]bundle.Object{"most is deleted": objects[:1], "an inhabited namespace": objects} {
+		before := len(s.cluster.Objects())
+		d := desire(t, "shop", next)
+		_, err := s.apply(d)
+		f := failure(t, err, apply.AtPlan)
+		if len(f.Halts) == 0 || !f.Permanent() || len(s.cluster.Objects()) != before {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d := desire(t, "shop", objects[:1])
+	result, err := s.executor.Apply(t.Context(), apply.Request{Desired: d, Inventory: s.inventory, AcceptLoss: true})
+	if err != nil || len(result.Inventory.Items) != 1 {
+		t.Fatalf("%v: %+v", err, result)
+	}
+	s.has("ConfigMap/default/m0", "ConfigMap/team/theirs", "Namespace/team")
+}

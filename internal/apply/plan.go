@@ -46,6 +46,7 @@ type Plan struct {
 type Halt struct {
 	Reason  string
 	Objects []bundle.ObjectID
+	Never   bool // no order permits it
 }
 
 func (h Halt) String() string {
@@ -98,7 +99,7 @@ func Decide(desired Desired, inventory Inventory, facts Facts) Plan {
 	}
 	slices.SortStableFunc(p.Apply, func(a, b Planned) int { return a.Object.Stage - b.Object.Stage })
 	slices.SortStableFunc(p.Prune, func(a, b Item) int { return b.Stage - a.Stage })
-	p.Halts = guard(desired, inventory, p)
+	p.Halts = suspicions(desired, inventory, p)
 	return p
 }
 

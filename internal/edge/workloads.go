@@ -134,7 +134,7 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 		return err
 	}
 	result, err := w.executor.Apply(ctx, apply.Request{
-		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account),
+		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account), AcceptLoss: run.Bundle.AcceptLoss,
 		Persist: func(union apply.Inventory) error {
 			if covers(inventory, union) { // after a crash in an apply: it is known already what may be there
 				return nil
@@ -353,7 +353,7 @@ func blame(err error, ran *fleetsync.Ran) {
 		case f.At == apply.AtScope:
 			ran.Reason = reasonOutside
 		case len(f.Halts) > 0:
-			ran.Reason = "Halted"
+			ran.Outcome, ran.Reason = fleetsync.OutcomeHalted, "Halted"
 		}
 		if len(f.Refusals) > 0 {
 			ran.Object = f.Refusals[0].Object.String()

@@ -141,7 +141,7 @@ func (h *Hub) Assign(ctx context.Context, request api.AssignRequest) ([]api.Assi
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", ref, err)
 	}
-	wanted := fleetsync.AssignedBundle{Name: ref.Name, Version: ref.Version, Digest: entry.Digest, Values: request.Values, Drift: request.Drift, Scope: request.Scope}
+	wanted := fleetsync.AssignedBundle{Name: ref.Name, Version: ref.Version, Digest: entry.Digest, Values: request.Values, Drift: request.Drift, Scope: request.Scope, AcceptLoss: request.AcceptLoss}
 	return h.reassign(ctx, request.Sites, func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
 		return withBundle(current, site, signed.Manifest(), wanted, h.cfg.Now())
 	}), nil

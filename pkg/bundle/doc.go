@@ -68,6 +68,12 @@
 // neither loopback nor link-local addresses. There are no TCP probes: the API server offers no connection without HTTP, and a pod's own readinessProbe says
 // the same better.
 //
+// # Loss
+//
+// A version that would delete more than maxDeletePercent of what the bundle owns at a site, or a namespace or definition that holds objects of others, or that stops
+// every workload, is not applied: the site halts and says why, until another order comes. One that accepts the loss (holdfast assign --accept-loss) is
+// carried out. Nothing lets a bundle drop a namespace that it still has objects in.
+//
 // # Guarantees
 //
 //   - B1 One manifest, one spelling: DecodeManifest accepts exactly the bytes that EncodeManifest writes.

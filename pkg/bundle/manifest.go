@@ -125,6 +125,8 @@ type Policy struct {
 	// Replace lists kinds ("batch/Job", "v1/Service" is written "Service") that are deleted and made anew where the API server refuses
 	// a change as immutable. Nothing is ever replaced otherwise.
 	Replace []string `json:"replace,omitempty"`
+	// MaxDeletePercent is how much of what the bundle owns at a site a new version may delete before the site halts; 0 is 50. It counts from 6 objects.
+	MaxDeletePercent int `json:"maxDeletePercent,omitempty"`
 	// AffectsConnectivity: the site goes back, once, unless it reaches the hub again within ConfirmWithinSeconds of the apply. 0 is 600.
 	AffectsConnectivity  bool `json:"affectsConnectivity,omitempty"`
 	ConfirmWithinSeconds int  `json:"confirmWithinSeconds,omitempty"`

@@ -379,6 +379,9 @@ func (p Policy) check() error {
 	if p.HealthTimeoutSeconds < 0 || p.HealthTimeoutSeconds > maxHealthTimeout {
 		return fmt.Errorf("policy: healthTimeoutSeconds %d: want 0 to %d", p.HealthTimeoutSeconds, maxHealthTimeout)
 	}
+	if p.MaxDeletePercent < 0 || p.MaxDeletePercent > 100 {
+		return fmt.Errorf("policy: maxDeletePercent %d: want 1 to 100, or 0 for half", p.MaxDeletePercent)
+	}
 	if err := p.checkHealth(); err != nil {
 		return err
 	}

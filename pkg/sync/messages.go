@@ -58,6 +58,8 @@ type AssignedBundle struct {
 	Drift bundle.DriftMode `json:"drift,omitempty"`
 	// Scope limits what the bundle may touch; nil leaves that to the site.
 	Scope *Scope `json:"scope,omitempty"`
+	// AcceptLoss permits an apply that the site would halt as suspicious: one that deletes most of what the bundle has there, or stops all of it.
+	AcceptLoss bool `json:"acceptLoss,omitempty"`
 	// Rollout is whose offer this is; nil: ordered by hand. Another one, or another attempt, is a new order also of the same version.
 	Rollout *RolloutRef `json:"rollout,omitempty"`
 	// ApplyBy is the lease: a first apply does not begin after it (R12). Zero: no lease.

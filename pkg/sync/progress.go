@@ -96,7 +96,10 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 		if !h.loaded[old.Bundle.Digest] {
 			e.fetch(h, old, out)
 		} else if e.running == "" {
-			e.run(name, Run{Bundle: old.Bundle, Labels: old.Labels, Spec: old.Spec}, out)
+			back := old.Bundle
+			// What was in force here is no loss, whatever the version that failed had brought beside it.
+			back.AcceptLoss = back.AcceptLoss || h.Intent == nil || h.Phase == PhaseReverting
+			e.run(name, Run{Bundle: back, Labels: old.Labels, Spec: old.Spec}, out)
 		}
 	}
 }
