@@ -42,6 +42,8 @@ var rules = []rule{
 		"hub and edge never import each other; they share pkg"},
 	{"internal/hub", []string{module + "internal/edge", module + "internal/apply", module + "internal/kube", "k8s.io/client-go/rest"},
 		"hub and edge never import each other; the hub never talks to a cluster"},
+	{"internal/web", []string{thirdParty, module + "internal/hub", module + "internal/edge", module + "internal/bus"},
+		"pages are made of what the API gives and nothing else"},
 	{"cmd/edge", []string{module + "internal/hub", module + "internal/api", module + "pkg/verify/cosign/sign", module + "pkg/verify/tuf/author", module + "pkg/bundle/build",
 		"github.com/sigstore/cosign/v2/pkg/signature", "github.com/nats-io/nats-server", "helm.sh"},
 		"the agent is small and only verifies: no server, no key providers, no builders in it"},

@@ -33,7 +33,7 @@ const (
 // newServer is the HTTP server of the API.
 func (h *Hub) newServer() *http.Server {
 	return &http.Server{
-		Handler: h.logged(h.openDoors(h.admitted(h.routes()))), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		Handler: h.logged(h.pages(h.openDoors(h.admitted(h.routes())))), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 	}
 }

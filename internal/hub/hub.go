@@ -91,23 +91,24 @@ type Hub struct {
 	keys      bus.Keys
 	authority *authority
 	doorkeeper
-	store   Store
-	pulse   *pulse // store, watched
-	metrics *metrics
-	signals Signals
-	servers []string // NATS URLs for sites
-	siteCA  string   // PEM; what sites believe of those servers
-	url     string   // of the API
-	urls    []string // of the API, by all public hosts
-	pushing *semaphore.Weighted
-	acks    *acknowledger
-	warden  *warden
-	life    string // names this process among the hubs of a bus
-	door    *door
-	users   *users
-	replays *replays
-	asks    struct{ ofUser, from, failed *limiter } // of the API
-	revoker revoker                                 // nil: the bus is somebody else's
+	store    Store
+	pulse    *pulse // store, watched
+	metrics  *metrics
+	sessions *sessions // of the web pages
+	signals  Signals
+	servers  []string // NATS URLs for sites
+	siteCA   string   // PEM; what sites believe of those servers
+	url      string   // of the API
+	urls     []string // of the API, by all public hosts
+	pushing  *semaphore.Weighted
+	acks     *acknowledger
+	warden   *warden
+	life     string // names this process among the hubs of a bus
+	door     *door
+	users    *users
+	replays  *replays
+	asks     struct{ ofUser, from, failed *limiter } // of the API
+	revoker  revoker                                 // nil: the bus is somebody else's
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
 
@@ -162,7 +163,7 @@ func (h *Hub) configure() (err error) {
 	if cfg.CredentialLife < time.Second {
 		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
 	}
-	h.door, h.users, h.replays = newDoor(), newUsers(), newReplays()
+	h.door, h.users, h.replays, h.sessions = newDoor(), newUsers(), newReplays(), newSessions()
 	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
 	if cfg.LeaseSpan == 0 {
 		cfg.LeaseSpan = leaseSpan

@@ -1,0 +1,155 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/rollout"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+)
+
+// words are the functions of the templates.
+var words = template.FuncMap{
+	"age": age, "seconds": seconds, "span": span, "stamp": stamp, "bytes": size, "glyph": glyph, "tone": tone, "labels": labels, "bars": BarOf, "share": share,
+	"asset":  func(name string) string { return "/ui/static/" + name + "?" + mark },
+	"phase":  phaseTone,
+	"reason": reasonText,
+	"join":   func(all []string) string { return strings.Join(all, ", ") },
+	"short":  func(s string) string { return fmt.Sprintf("%.19s", s) },
+}
+
+// Age says how long before now a time was, in one unit.
+func age(now, at time.Time) string {
+	switch d := now.Sub(at); {
+	case at.IsZero():
+		return "never"
+	case d < -time.Second:
+		return span(-d) + " ahead"
+	default:
+		return span(max(d, 0)) + " ago"
+	}
+}
+
+func span(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// seconds is an age for the script, which goes on counting.
+func seconds(now, at time.Time) int { return int(now.Sub(at).Seconds()) }
+
+func stamp(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05Z") }
+
+func size(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+func labels(all map[string]string) []string {
+	list := make([]string, 0, len(all))
+	for key, value := range all {
+		list = append(list, key+"="+value)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// share is part of whole in thousandths, for the width of a bar.
+func share(part, whole int) int {
+	if whole <= 0 {
+		return 0
+	}
+	return min(1000, max(0, part*1000/whole))
+}
+
+// glyph tells a standing without colour.
+func glyph(s api.Standing) string {
+	switch s {
+	case api.StandingHeld:
+		return "‖"
+	case api.StandingFailing:
+		return "✕"
+	case api.StandingAlarmed:
+		return "!"
+	case api.StandingDrifted:
+		return "Δ"
+	case api.StandingStale:
+		return "~"
+	case api.StandingUnknown:
+		return "?"
+	case api.StandingWorking:
+		return "↻"
+	case api.StandingCurrent:
+		return "✓"
+	}
+	return "–"
+}
+
+// phaseTone is how a bundle's phase is meant, in the words of the style sheet. Of a silent site nothing is meant.
+func phaseTone(freshness api.Freshness, p fleetsync.Phase) string {
+	if freshness != api.Fresh {
+		return "stale"
+	}
+	switch p {
+	case fleetsync.PhaseCurrent:
+		return "current"
+	case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseReverting, fleetsync.PhaseReverted:
+		return "failing"
+	}
+	return "working"
+}
+
+// tone is the same for a rollout.
+func tone(p rollout.Phase) string {
+	switch p {
+	case rollout.Completed:
+		return "current"
+	case rollout.Running:
+		return "working"
+	case rollout.Paused:
+		return "alarmed"
+	}
+	return "failing"
+}
+
+// reasonText is a hold or a move for people.
+func reasonText(r rollout.Reason) string {
+	text := string(r.Code)
+	if r.Wave != "" {
+		text += " in " + r.Wave
+	}
+	if r.Have != 0 || r.Want != 0 {
+		text += fmt.Sprintf(": %d of %d", r.Have, r.Want)
+	}
+	if !r.Until.IsZero() {
+		text += ", until " + stamp(r.Until)
+	}
+	if r.Detail != "" {
+		text += " (" + r.Detail + ")"
+	}
+	for i, site := range r.Sites {
+		if i == 0 {
+			text += ", of "
+		} else {
+			text += ", "
+		}
+		text += string(site)
+	}
+	return text
+}
