@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // windows hold in the site's time zone, on machines without zones too
 )
 
 // Exit codes.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/edge"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // memoryTarget is what the Go runtime keeps the heap to where it can: an agent shares a small machine with what it looks after.
@@ -31,6 +32,7 @@ type runOptions struct {
 	account    string
 	accountsIn []string
 	protected  []string
+	firstApply string
 	logLevel   string
 	logFormat  string
 	reserve    int64
@@ -66,6 +68,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.agent.bundle, "agent-bundle", "", "`name` of the bundle that upgrades this agent: it may touch nothing but the agent's Deployment; default: none")
 	f.StringVar(&o.agent.account, "agent-account", "holdfast-bundles/agent", "`namespace/name` of the service account that the bundle of --agent-bundle acts as")
 	f.StringVar(&o.agent.deployment, "agent-deployment", "holdfast-system/holdfast-edge", "`namespace/name` of the agent's Deployment")
+	f.StringVar(&o.firstApply, "first-apply", string(fleetsync.FirstApplyLease), "what begins while nobody has told the time since the machine was started: deny (nothing, nor without a link), lease (only what has no lease), or until-proven-expired")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
@@ -81,6 +84,10 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	firstApply, err := fleetsync.ParseFirstApply(o.firstApply)
+	if err != nil {
+		return fmt.Errorf("--first-apply: %w", err)
+	}
 	log, err := newLog(o.logLevel, o.logFormat)
 	if err != nil {
 		return err
@@ -95,7 +102,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):

@@ -45,10 +45,12 @@ type Options struct {
 	// SaveMarks makes counters durable outside the store, before a bundle that raised them is applied.
 	SaveMarks func(verify.Counters) error
 	// Damage, if not empty, says that an earlier store was damaged and set aside.
-	Damage  string
-	Keys    Keys
-	Version string
-	Epoch   string // for a new store: random, 32 hex digits
+	Damage string
+	// FirstApply is the site's policy for what is new while nobody has told it the time.
+	FirstApply fleetsync.FirstApply
+	Keys       Keys
+	Version    string
+	Epoch      string // for a new store: random, 32 hex digits
 	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
 	Rest func()
 	Log  *zap.Logger
@@ -90,7 +92,7 @@ func New(opts Options) *Agent {
 	}
 	a := &Agent{opts: opts, mail: newMailbox(), saved: opts.Marks}
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch, Seed: newEpoch(),
+		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, FirstApply: opts.FirstApply,
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, sigs: opts.Signatures, site: opts.Site.Site}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,14 +20,13 @@ type fetcher struct {
 	contents *contents
 	link     fleetsync.Link
 	damaged  func(message string)
-	now      func() time.Time
 
 	mu   sync.Mutex
 	told map[bundle.Digest]string // what was said of a stored bundle that does not verify
 }
 
 func newFetcher(c *contents, link fleetsync.Link, damaged func(message string)) *fetcher {
-	return &fetcher{contents: c, link: link, damaged: damaged, now: time.Now, told: map[bundle.Digest]string{}}
+	return &fetcher{contents: c, link: link, damaged: damaged, told: map[bundle.Digest]string{}}
 }
 
 // fetch makes a bundle durable and verified: from the store if it is there, otherwise from the hub. What is stored but does not verify
@@ -46,6 +46,12 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	m := verified.Manifest()
 	result.Counter, result.Epoch, result.Objects = m.Counter, verified.Signed().Mark().Epoch, m.Content.Objects
 	result.Requires = m.Requires
+	if m.Expires != nil {
+		result.Expires = *m.Expires
+	}
+	if m.Policy.AffectsConnectivity {
+		result.ConfirmWithin = time.Duration(cmp.Or(m.Policy.ConfirmWithinSeconds, bundle.DefaultConfirmWithin)) * time.Second
+	}
 	result.HealthTimeout = time.Duration(m.Policy.HealthTimeoutSeconds) * time.Second
 	return result
 }
@@ -113,7 +119,7 @@ func (f *fetcher) allowed(signed verify.Signed, order fleetsync.Fetch, marks ver
 	if marks[want.Name].Digest == want.Digest { // accepted before: expiry never stops what was begun
 		return nil
 	}
-	return signed.FirstApplyAt(f.now())
+	return signed.FirstApplyAt(order.Time)
 }
 
 func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks verify.Counters) (verify.Verified, error) {

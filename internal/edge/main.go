@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 )
 
@@ -27,6 +28,7 @@ type Config struct {
 	Dir          string // store and anchor; made where it is missing
 	Cluster      *rest.Config
 	Policy       Policy
+	FirstApply   fleetsync.FirstApply
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
 	Log          *zap.Logger
@@ -84,7 +86,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: NewWorkloads(cluster, c.Policy, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Damage: m.damage, Keys: who.keys, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Damage: m.damage, Keys: who.keys, FirstApply: c.FirstApply, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

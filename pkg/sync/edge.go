@@ -45,6 +45,9 @@ type Edge struct {
 	store     degraded
 	clock     clock
 	fresh     freshness
+	unseen    bool // the link is up, and what the hub wants was not looked at yet
+	busy      []busySignal
+	overrides map[string]override // by object
 
 	snapshot struct {
 		next     uint64
@@ -113,6 +116,14 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		e.storeSeen(now, in.Message, out)
 	case Damage:
 		e.say(now, out, Event{Kind: EventStoreDamaged, Message: in.Message})
+	case Busy:
+		e.busySet(now, in, out)
+	case OverrideSet:
+		e.overrideSet(now, in, out)
+	case OverrideClear:
+		if _, known := e.overrides[in.Object]; known {
+			e.overrideOver(now, in.Object, "cleared by "+clip(in.Who), out)
+		}
 	case Tick:
 	}
 	e.proceed(now, out)
@@ -168,7 +179,7 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 	if up == e.linked {
 		return
 	}
-	e.fresh.nonce = ""
+	e.fresh.nonce, e.unseen = "", up
 	if up {
 		e.linked = true
 		e.lookAt, e.helloAt, e.fresh.askAt = now, now, now
@@ -188,7 +199,7 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 }
 
 func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
-	e.looking = false
+	e.looking, e.unseen = false, false
 	if in.Err != "" {
 		e.lookTries++
 		e.lookAt = now.Add(pause(e.lookTries))
@@ -268,6 +279,11 @@ func checkAssigned(bundles []AssignedBundle) error {
 		if err := b.Scope.Check(); err != nil {
 			return fmt.Errorf("bundle %s: %w", b.Name, err)
 		}
+		if b.Schedule != nil {
+			if err := b.Schedule.Check(); err != nil {
+				return fmt.Errorf("bundle %s: %w", b.Name, err)
+			}
+		}
 		if seen[b.Name] {
 			return fmt.Errorf("bundle %s stands in it twice", b.Name)
 		}
@@ -336,6 +352,8 @@ func (e *Edge) delivered(now time.Time, in Sent) {
 
 // proceed adds what is due now, whatever the input was.
 func (e *Edge) proceed(now time.Time, out *Effects) {
+	e.busyOver(now, out)
+	e.overridesOver(now, out)
 	for _, name := range e.names() {
 		e.advance(now, name, e.bundles[name], out)
 	}
@@ -380,7 +398,7 @@ func (e *Edge) report(now time.Time, out *Effects) {
 }
 
 func (e *Edge) nextWake(now time.Time) time.Time {
-	var wake time.Time
+	wake := e.soonest(now)
 	sooner := func(t time.Time) {
 		if t.After(now) && (wake.IsZero() || t.Before(wake)) {
 			wake = t
@@ -404,6 +422,8 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 		sooner(h.retryAt)
 		sooner(h.resumeAt)
 		sooner(h.deadline)
+		sooner(h.confirmBy)
+		sooner(h.heldUntil)
 	}
 	return wake
 }

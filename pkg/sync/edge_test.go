@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -31,6 +32,7 @@ type script struct {
 	now   time.Time
 	edge  *Edge
 	boot  Boot
+	first FirstApply
 	wrong time.Duration // how far the site's wall clock is off
 	nonce string        // the hub heard last
 	store map[string][]byte
@@ -70,7 +72,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return r
 	}
 	switch d.Cmd {
-	case "start": // start | start pending=5
+	case "start": // start | start pending=5 first=deny
+		s.first = FirstApply(arg("first"))
 		s.limit = number("pending")
 		return s.start(t)
 	case "wait":
@@ -102,6 +105,10 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if reason := arg("refused"); reason != "" {
 			in.Refusal, in.Passing = &Refusal{reason, "not believed"}, has("passing")
 		}
+		in.ConfirmWithin, _ = time.ParseDuration(arg("confirm"))
+		if life, err := time.ParseDuration(arg("expires")); err == nil {
+			in.Expires = s.now.Add(life)
+		}
 		if need := arg("requires"); need != "" {
 			in.Requires = []bundle.Requirement{{Name: bundle.Name(need)}}
 		}
@@ -129,10 +136,12 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, in)
 	case "drift":
 		r := ref()
-		return s.step(t, DriftSeen{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted, Message: arg("left")}, Left: arg("left") != "", Gone: has("gone")})
+		seen := s.drift(arg("object"), arg("path"))
+		seen.Message = arg("left")
+		return s.step(t, DriftSeen{Name: r.Name, Drift: seen, Left: arg("left") != "", Gone: has("gone")})
 	case "corrected":
 		r := ref()
-		return s.step(t, Corrected{Name: r.Name, Drift: Drift{Object: arg("object"), Kind: DriftDeleted}, Err: arg("error")})
+		return s.step(t, Corrected{Name: r.Name, Drift: s.drift(arg("object"), arg("path")), Err: arg("error")})
 	case "sent":
 		return s.step(t, Sent{Type: arg("type"), Upto: uint64(number("upto")), Err: arg("error")})
 	case "cluster":
@@ -141,6 +150,19 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, StoreSeen{Message: arg("refuses")})
 	case "state":
 		return s.picture()
+	case "busy": // busy who=till for=2h | busy who=till
+		length, _ := time.ParseDuration(arg("for"))
+		return s.step(t, Busy{Who: arg("who"), For: length, Reason: arg("reason")})
+	case "override": // override object=… for=2h [path=/data/a] | override object=… clear
+		if has("clear") {
+			return s.step(t, OverrideClear{Object: arg("object"), Who: "ann"})
+		}
+		length, _ := time.ParseDuration(arg("for"))
+		in := OverrideSet{Object: arg("object"), For: length, Reason: "spare", Who: "ann"}
+		if p := arg("path"); p != "" {
+			in.Paths = []string{p}
+		}
+		return s.step(t, in)
 	case "clock":
 		return s.times()
 	}
@@ -158,6 +180,8 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 	ack := Ack{Site: "shop-1", Epoch: s.edge.Epoch()}
 	forged := false
 	var rollout *RolloutRef
+	var lease time.Time
+	var schedule *Schedule
 	for _, arg := range d.CmdArgs {
 		switch arg.Key {
 		case "seq":
@@ -174,6 +198,27 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 				}
 				a.Bundles = append(a.Bundles, AssignedBundle{Name: r.Name, Version: r.Version, Digest: digestOf(string(r.Version))})
 			}
+		case "lease": // lease=1h
+			life, err := time.ParseDuration(arg.Vals[0])
+			if err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			lease = s.now.Add(life)
+		case "window": // window=(02:00,04:00)
+			var w Window
+			if err := errors.Join(w.From.UnmarshalText([]byte(arg.Vals[0])), w.To.UnmarshalText([]byte(arg.Vals[1]))); err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			schedule = &Schedule{Windows: []Window{w}}
+		case "blackout": // blackout=(2026-11-21,2026-11-22)
+			var b Blackout
+			if err := errors.Join(b.From.UnmarshalText([]byte(arg.Vals[0])), b.To.UnmarshalText([]byte(arg.Vals[1]))); err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			b.Why = "the week of the sales"
+			schedule = &Schedule{Blackouts: []Blackout{b}}
+		case "zone":
+			a.Zone = arg.Vals[0]
 		case "rollout": // rollout=r1/2
 			id, attempt, _ := strings.Cut(arg.Vals[0], "/")
 			rollout = &RolloutRef{ID: id}
@@ -195,7 +240,7 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 		}
 	}
 	for i := range a.Bundles {
-		a.Bundles[i].Rollout = rollout
+		a.Bundles[i].Rollout, a.Bundles[i].ApplyBy, a.Bundles[i].Schedule = rollout, lease, schedule
 	}
 	if !reflect.DeepEqual(ack, Ack{Site: "shop-1", Epoch: s.edge.Epoch()}) {
 		in.Ack = s.seal(t, TypeAck, ack)
@@ -246,7 +291,7 @@ func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
 }
 
 func (s *script) start(t *testing.T) string {
-	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed", MaxPending: s.limit})
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit})
 	in := Restored{Boot: s.boot}
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {
@@ -333,6 +378,13 @@ func (s *script) persist(b *strings.Builder, r Record) {
 	s.store[r.Key] = r.Value
 }
 
+func (s *script) drift(object, path string) Drift {
+	if path == "" {
+		return Drift{Object: object, Kind: DriftDeleted}
+	}
+	return Drift{Object: object, Kind: DriftChanged, Paths: []string{path}}
+}
+
 // times shows what the site takes the time to be, against what it is.
 func (s *script) times() string {
 	state := s.edge.state(s.now.Add(s.wrong))
@@ -352,7 +404,7 @@ func (s *script) picture() string {
 	state := s.edge.state(s.now.Add(s.wrong))
 	fmt.Fprintf(&b, "assignment %d, events %d, acknowledged %d, dropped %d\n", state.Assignment, state.Outbox.Next-1, state.Outbox.Acked, state.Outbox.Dropped)
 	for _, x := range state.Bundles {
-		fmt.Fprintf(&b, "%s desired=%s current=%s %s drift=%d corrected=%d %s\n", x.Name, x.Desired, x.Current, x.Phase, x.DriftCount, x.Corrected, x.Message)
+		fmt.Fprintf(&b, "%s desired=%s current=%s %s drift=%d corrected=%d %s\n", x.Name, x.Desired, x.Current, x.Phase, x.DriftCount, x.Corrected, strings.TrimSpace(x.Message+untilText(x.Until)))
 	}
 	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // TypeFresh is the message type of a Fresh.
@@ -38,6 +39,7 @@ const (
 type freshness struct {
 	askAt  time.Time
 	nonce  string // of the question that waits for its answer
+	former string // the one before, if it had no answer yet
 	asked  time.Time
 	count  uint64    // of nonces made in this life
 	asOf   time.Time // the hub's time of the newest proof that the site has the newest assignment
@@ -58,6 +60,7 @@ func (e *Edge) ask(now time.Time, hello *Hello) {
 	if e.fresh.askAt.After(now) || e.cfg.Seed == "" {
 		return
 	}
+	e.fresh.former = e.fresh.nonce
 	e.fresh.nonce, e.fresh.asked, e.fresh.askAt = e.nonce(), now, now.Add(askEvery)
 	hello.Nonce = e.fresh.nonce
 }
@@ -71,7 +74,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	}
 	e.raiseFloor(now, f.Time, out)
 	switch {
-	case f.Nonce == "":
+	case f.Nonce == "" || f.Nonce == e.fresh.former:
 	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= askPatience:
 		e.answered(now, f, out)
 	default:
@@ -92,11 +95,17 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
 	e.fresh.nonce = ""
 	before := e.clock.quality(now)
+	e.reached(now, e.fresh.asked, out)
 	if e.clock.prove(now, f.Time) {
 		out.Persist = append(out.Persist, record(keyClock, e.clock.clockRecord))
 	}
 	if before == TimeUntrusted {
 		e.snapshot.dirty = true
+		for _, h := range e.bundles { // what was refused for the time may be right
+			if h.Phase == PhaseRefused && (h.Reason == string(verify.KeyOutsideWindow) || h.Reason == string(verify.Expired)) {
+				h.retryAt, h.refused = now, false
+			}
+		}
 	}
 	e.fresh.newest, e.fresh.root = f.Assignment, f.Root
 	if f.Assignment > e.sequence() {

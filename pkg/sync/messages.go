@@ -100,18 +100,20 @@ var Phases = []Phase{
 
 // State is what is true at a site now: one snapshot, the latest wins by (Epoch's age at the hub, Sequence).
 type State struct {
-	Site       bundle.SiteID  `json:"site"`
-	Epoch      string         `json:"epoch"`
-	Sequence   uint64         `json:"sequence"` // grows with every snapshot of the epoch
-	At         time.Time      `json:"at"`       // by the trusted time, or else the site's clock: Clock says which
-	Started    time.Time      `json:"started"`  // of the agent process
-	Agent      string         `json:"agent"`    // version of holdfast-edge
-	Assignment uint64         `json:"assignment"`
-	Cluster    ClusterStatus  `json:"cluster"`
-	Bundles    []BundleStatus `json:"bundles"`
-	Outbox     OutboxStatus   `json:"outbox"`
-	Clock      ClockStatus    `json:"clock"`
-	Desired    DesiredStatus  `json:"desired"`
+	Site       bundle.SiteID    `json:"site"`
+	Epoch      string           `json:"epoch"`
+	Sequence   uint64           `json:"sequence"` // grows with every snapshot of the epoch
+	At         time.Time        `json:"at"`       // by the trusted time, or else the site's clock: Clock says which
+	Started    time.Time        `json:"started"`  // of the agent process
+	Agent      string           `json:"agent"`    // version of holdfast-edge
+	Assignment uint64           `json:"assignment"`
+	Cluster    ClusterStatus    `json:"cluster"`
+	Bundles    []BundleStatus   `json:"bundles"`
+	Outbox     OutboxStatus     `json:"outbox"`
+	Clock      ClockStatus      `json:"clock"`
+	Desired    DesiredStatus    `json:"desired"`
+	Busy       []BusyStatus     `json:"busy,omitempty"`
+	Overrides  []OverrideStatus `json:"overrides,omitempty"`
 	// Store is empty, or says what is wrong with the store ("storageDegraded: …").
 	Store string `json:"store,omitempty"`
 }
@@ -155,6 +157,7 @@ type BundleStatus struct {
 	Since         time.Time      `json:"since"`
 	Reason        string         `json:"reason,omitempty"`
 	Message       string         `json:"message,omitempty"`
+	Until         time.Time      `json:"until,omitzero"` // when a hold ends, where that is known
 	Objects       int            `json:"objects"`
 	Rendered      bundle.Digest  `json:"rendered,omitempty"`
 	Unhealthy     []ObjectStatus `json:"unhealthy,omitempty"` // at most 20
@@ -225,8 +228,14 @@ const (
 	EventClusterDown    EventKind = "ClusterUnreachable"
 	EventClusterUp      EventKind = "ClusterReachable"
 	EventStoreDamaged   EventKind = "StoreDamaged"
-	EventStoreDegraded  EventKind = "StorageDegraded"   // the store takes no writes: what runs is kept right from memory, nothing new is taken
-	EventStoreRecovered EventKind = "StorageRecovered"  // it takes writes again; Message says how long it did not and what is not recorded
+	EventStoreDegraded  EventKind = "StorageDegraded"  // the store takes no writes: what runs is kept right from memory, nothing new is taken
+	EventStoreRecovered EventKind = "StorageRecovered" // it takes writes again; Message says how long it did not and what is not recorded
+	EventHeld           EventKind = "Held"             // what is accepted does not begin yet: Reason and Message say why
+	EventConfirmed      EventKind = "Confirmed"        // the hub was reached again after an apply that affects connectivity
+	EventBusy           EventKind = "Busy"             // somebody at the site says that it is not to be moved
+	EventBusyEnded      EventKind = "BusyEnded"
+	EventOverride       EventKind = "OverrideDeclared" // drift at the object is left as it is for a while
+	EventOverrideEnded  EventKind = "OverrideEnded"
 	EventStale          EventKind = "DesiredStateStale" // the hub did not prove, or disproved, that the assignment is the newest
 	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
 )

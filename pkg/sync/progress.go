@@ -28,6 +28,7 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 			}
 		}
 		h.attempts, h.retryAt, h.deadline, h.refused, h.Quarantined = 0, time.Time{}, time.Time{}, false, ""
+		h.Confirm, h.heldUntil, h.Until = nil, time.Time{}, time.Time{}
 		phase := PhaseFetching
 		if h.loaded[b.Digest] && h.Accepted == b.Digest && h.Want != nil {
 			phase = PhaseAccepted
@@ -77,6 +78,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 		h.deadline = time.Time{}
 		e.unhealthy(now, name, h, "HealthTimeout", out)
 	}
+	e.unconfirmed(now, name, h, out)
 	if h.Want == nil {
 		if e.running == "" && !h.retryAt.After(now) {
 			e.run(name, Run{Bundle: AssignedBundle{Name: name}, Remove: true}, out)
@@ -85,7 +87,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 	due := !h.refused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest) {
-		e.fetch(h, h.Want, out)
+		e.fetch(now, h, h.Want, out)
 	}
 	if due && h.Phase != PhaseRefused && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
@@ -94,7 +96,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	// failed: by itself, also without a link.
 	if old := h.resumable(); old != nil && (h.watched == "" || h.Phase == PhaseReverting) && !h.resumeAt.After(now) {
 		if !h.loaded[old.Bundle.Digest] {
-			e.fetch(h, old, out)
+			e.fetch(now, h, old, out)
 		} else if e.running == "" {
 			back := old.Bundle
 			// What was in force here is no loss, whatever the version that failed had brought beside it.
@@ -104,10 +106,10 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 }
 
-func (e *Edge) fetch(h *held, o *order, out *Effects) {
+func (e *Edge) fetch(now time.Time, h *held, o *order, out *Effects) {
 	if digest := o.Bundle.Digest; !h.fetching[digest] {
 		h.fetching[digest] = true
-		out.Fetch = append(out.Fetch, Fetch{h.before(digest), o.Bundle, o.Labels, e.cluster.Version})
+		out.Fetch = append(out.Fetch, Fetch{h.before(digest), o.Bundle, o.Labels, e.cluster.Version, e.clock.time(now)})
 	}
 }
 
@@ -121,14 +123,19 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 	if e.running != "" {
 		return
 	}
-	if missing := e.unmet(h); missing != "" && !h.inForce() {
-		if h.Message != missing {
-			e.enter(now, name, h, PhaseAccepted, "Waiting", missing, out)
+	begun := h.inForce() || h.Intent != nil && h.Intent.Spec == h.Want.Spec
+	if !begun {
+		if e.unseen { // the hub may have taken it back while the site was away (F20)
+			return
 		}
-		return
+		if why := e.hold(now, h); why.reason != "" {
+			e.holdBack(now, name, h, why, out)
+			return
+		}
 	}
+	h.heldUntil, h.Until = time.Time{}, time.Time{}
 	e.run(name, Run{Bundle: h.Want.Bundle, Labels: h.Want.Labels, Spec: h.Want.Spec}, out)
-	if h.inForce() || h.Intent != nil && h.Intent.Spec == h.Want.Spec { // nothing new to record, so that it works with a full disk too
+	if begun { // nothing new to record, so that it works with a full disk too
 		return
 	}
 	// Commit point: after this a crash finds the intent and repeats the apply, which changes only what is not yet so.
@@ -237,6 +244,7 @@ func (e *Edge) refuse(now time.Time, in Fetched, h *held, out *Effects) {
 
 func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	h.attempts, h.retryAt = 0, time.Time{}
+	h.Expires, h.ConfirmWithin = in.Expires, in.ConfirmWithin
 	h.HealthTimeout, h.Requires = in.HealthTimeout, in.Requires
 	if h.HealthTimeout == 0 {
 		h.HealthTimeout = defaultHealth
@@ -326,7 +334,10 @@ func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
 		}
 		return
 	}
-	h.deadline = now.Add(h.HealthTimeout)
+	h.deadline, h.healthy = now.Add(h.HealthTimeout), false
+	if !again {
+		e.awaitHub(now, h)
+	}
 	e.enter(now, in.Name, h, PhaseSettling, "", "waiting for the objects to become healthy", out)
 	e.say(now, out, e.about(h, in.Name, Event{Kind: EventApplied, Message: fmt.Sprintf("%d of %d objects changed, %d deleted", in.Changed, in.Objects, in.Pruned)}))
 }
@@ -362,18 +373,20 @@ func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
 		e.snapshot.dirty = true
 	}
 	healthy := len(in.Unhealthy) == 0
-	if healthy && h.Intent == nil && h.Applied != nil && h.Applied.Spec == in.Spec && (h.Good == nil || h.Good.Spec != in.Spec) {
+	h.healthy = healthy
+	if healthy && h.Confirm == nil && h.Intent == nil && h.Applied != nil && h.Applied.Spec == in.Spec && (h.Good == nil || h.Good.Spec != in.Spec) {
 		// Also what is no longer wanted counts, once seen healthy: it is the newest to go back to.
 		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
 		e.enter(now, in.Name, h, h.Phase, h.Reason, h.Message, out)
 	}
 	switch {
 	case in.Spec != h.Want.Spec:
+	case healthy && h.Confirm != nil:
+		if h.deadline = (time.Time{}); h.Phase == PhaseSettling && h.Reason != reasonConfirming {
+			e.enter(now, in.Name, h, PhaseSettling, reasonConfirming, fmt.Sprintf("healthy: the hub is to be reached again within %s", h.ConfirmWithin), out)
+		}
 	case healthy && h.Phase != PhaseCurrent:
-		h.deadline = time.Time{}
-		e.enter(now, in.Name, h, PhaseCurrent, "", "", out)
-		e.say(now, out, e.about(h, in.Name, Event{Kind: EventHealthy}))
-		out.Retain = e.retained()
+		e.current(now, in.Name, h, out)
 	case !healthy && h.Phase == PhaseCurrent:
 		// A rolling restart is not yet a failure: it gets the time an apply gets.
 		h.deadline = now.Add(h.HealthTimeout)
@@ -381,22 +394,39 @@ func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
 	}
 }
 
+// current is the end of an apply that went well.
+func (e *Edge) current(now time.Time, name bundle.Name, h *held, out *Effects) {
+	h.deadline = time.Time{}
+	if h.Applied != nil && (h.Good == nil || h.Good.Spec != h.Applied.Spec) {
+		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
+	}
+	e.enter(now, name, h, PhaseCurrent, "", "", out)
+	e.say(now, out, e.about(h, name, Event{Kind: EventHealthy}))
+	out.Retain = e.retained()
+}
+
 func (e *Edge) unhealthy(now time.Time, name bundle.Name, h *held, reason string, out *Effects) {
-	ev := Event{Kind: EventUnhealthy, Reason: reason, Message: fmt.Sprintf("not healthy after %s", h.HealthTimeout)}
+	ev := Event{Reason: reason, Message: fmt.Sprintf("not healthy after %s", h.HealthTimeout)}
 	if len(h.unhealthy) > 0 {
 		first := h.unhealthy[0]
 		ev.Object = first.Object
 		ev.Message += fmt.Sprintf(": %s is %s: %s", first.Object, first.Status, first.Message)
 	}
-	e.enter(now, name, h, PhaseUnhealthy, reason, ev.Message, out)
+	e.failed(now, name, h, ev, out)
+}
+
+// failed goes back to the last good order, if there is another one than the wanted.
+func (e *Edge) failed(now time.Time, name bundle.Name, h *held, ev Event, out *Effects) {
+	ev.Kind = EventUnhealthy
+	e.enter(now, name, h, PhaseUnhealthy, ev.Reason, ev.Message, out)
 	e.say(now, out, e.about(h, name, ev))
 	if h.Good == nil || h.Good.Spec == h.Want.Spec {
 		return
 	}
 	// Commit point: quarantine and the intent to go back are one transaction, so that a crash from here on finds the way back, not the failure.
-	h.Quarantined, h.Intent = h.Want.Spec, h.Good
-	e.enter(now, name, h, PhaseReverting, reason, ev.Message, out)
-	e.say(now, out, e.about(h, name, Event{Kind: EventReverting, Reason: reason, Message: fmt.Sprintf("going back to %s", h.Good.Bundle.Version)}))
+	h.Quarantined, h.Intent, h.Confirm = h.Want.Spec, h.Good, nil
+	e.enter(now, name, h, PhaseReverting, ev.Reason, ev.Message, out)
+	e.say(now, out, e.about(h, name, Event{Kind: EventReverting, Reason: ev.Reason, Message: fmt.Sprintf("going back to %s", h.Good.Bundle.Version)}))
 }
 
 func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
@@ -412,6 +442,14 @@ func (e *Edge) driftSeen(now time.Time, in DriftSeen, out *Effects) {
 		return
 	}
 	in.Drift.At = e.clock.at(now)
+	if why, is := e.overridden(now, in.Drift); is && !in.Left {
+		if h.overridden == nil {
+			h.overridden = map[string]bool{}
+		}
+		h.overridden[in.Drift.Object] = true
+		e.remember(now, in.Name, h, in.Drift, why, out)
+		return
+	}
 	if !in.Left {
 		// Nothing is to be durable first: a correction must work with a full or broken disk.
 		out.Correct = append(out.Correct, Correct{in.Name, in.Drift})

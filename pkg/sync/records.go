@@ -18,6 +18,8 @@ const (
 	keyIdentity   = RecordPrefix + "identity"   // identityRecord
 	keyAssignment = RecordPrefix + "assignment" // the sealed message as it came, so that it is verified again at every start
 	keyClock      = RecordPrefix + "clock"      // clockRecord
+	keyBusy       = RecordPrefix + "busy"       // []busySignal
+	keyOverrides  = RecordPrefix + "overrides"  // override by object
 	keyOutbox     = RecordPrefix + "outbox"     // outboxRecord
 	prefixBundle  = RecordPrefix + "bundle/"    // + name: held
 	prefixMark    = RecordPrefix + "mark/"      // + name: verify.Mark
@@ -56,16 +58,24 @@ type held struct {
 	// Good is the last order that became healthy: what a failed one is reverted to.
 	Good *order `json:"good,omitempty"`
 	// Quarantined is the spec of the last order that was reverted or halted. It is not tried again before a new order.
-	Quarantined   string               `json:"quarantined,omitempty"`
-	Current       bundle.Version       `json:"current,omitempty"`
-	CurrentDigest bundle.Digest        `json:"currentDigest,omitempty"`
-	Phase         Phase                `json:"phase"`
-	Since         time.Time            `json:"since"`
-	Reason        string               `json:"reason,omitempty"`
-	Message       string               `json:"message,omitempty"`
-	Objects       int                  `json:"objects,omitempty"`
-	Rendered      bundle.Digest        `json:"rendered,omitempty"`
-	Corrected     uint64               `json:"corrected,omitempty"`
+	Quarantined   string         `json:"quarantined,omitempty"`
+	Current       bundle.Version `json:"current,omitempty"`
+	CurrentDigest bundle.Digest  `json:"currentDigest,omitempty"`
+	Phase         Phase          `json:"phase"`
+	Since         time.Time      `json:"since"`
+	Reason        string         `json:"reason,omitempty"`
+	Message       string         `json:"message,omitempty"`
+	Objects       int            `json:"objects,omitempty"`
+	Rendered      bundle.Digest  `json:"rendered,omitempty"`
+	Corrected     uint64         `json:"corrected,omitempty"`
+	// Until is when a hold ends, where that is known.
+	Until time.Time `json:"until,omitzero"`
+	// Expires is the accepted manifest's: a first apply begins before it.
+	Expires time.Time `json:"expires,omitzero"`
+	// ConfirmWithin is how soon after its apply the accepted manifest wants the hub to be reached again; 0: it does not matter.
+	ConfirmWithin time.Duration `json:"confirmWithin,omitempty"`
+	// Confirm is how long the hub may still take to be reached; nil: it is not waited for.
+	Confirm       *span                `json:"confirm,omitempty"`
 	HealthTimeout time.Duration        `json:"healthTimeout,omitempty"`
 	Requires      []bundle.Requirement `json:"requires,omitempty"`
 
@@ -80,7 +90,12 @@ type held struct {
 	resumeAt  time.Time
 	deadline  time.Time // of health
 	unhealthy []ObjectStatus
-	drifted   map[string]Drift
+	healthy   bool // all objects of the watched order, as last seen
+	// confirmFrom is when what is to be confirmed was applied in this life, confirmBy when the hub is to be reached.
+	confirmFrom, confirmBy time.Time
+	heldUntil              time.Time       // when a hold may be over
+	overridden             map[string]bool // objects whose drift is left because of an override
+	drifted                map[string]Drift
 }
 
 func newHeld() *held {
@@ -120,6 +135,10 @@ func (e *Edge) restore(records []Record) error {
 			err = json.Unmarshal(r.Value, &e.outbox.outboxRecord)
 		case r.Key == keyClock:
 			err = json.Unmarshal(r.Value, &e.clock.clockRecord)
+		case r.Key == keyBusy:
+			err = json.Unmarshal(r.Value, &e.busy)
+		case r.Key == keyOverrides:
+			err = json.Unmarshal(r.Value, &e.overrides)
 		case r.Key == keyAssignment:
 			err = e.restoreAssignment(r.Value)
 		case strings.HasPrefix(r.Key, prefixBundle):

@@ -17,8 +17,9 @@ func (e *Edge) state(now time.Time) State {
 	s := State{
 		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: e.clock.at(now), Started: e.started, Agent: e.cfg.Agent,
 		Cluster: e.cluster, Store: e.store.why,
-		Outbox:  OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
-		Clock:   ClockStatus{Quality: e.clock.quality(now), Time: e.clock.time(now), Wall: now},
+		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
+		Clock:  ClockStatus{Quality: e.clock.quality(now), Time: e.clock.time(now), Wall: now},
+		Busy:   e.busyStatus(now), Overrides: e.overrideStatus(now),
 		Desired: DesiredStatus{AsOf: e.fresh.asOf, Newest: e.fresh.newest, Stale: e.fresh.stale},
 	}
 	if e.assignment != nil {
@@ -27,7 +28,7 @@ func (e *Edge) state(now time.Time) State {
 	for _, name := range e.names() {
 		h := e.bundles[name]
 		b := BundleStatus{
-			Name: name, Current: h.Current, CurrentDigest: h.CurrentDigest, Phase: h.Phase, Since: h.Since, Reason: h.Reason, Message: h.Message,
+			Name: name, Current: h.Current, CurrentDigest: h.CurrentDigest, Phase: h.Phase, Since: h.Since, Reason: h.Reason, Message: h.Message, Until: h.Until,
 			Objects: h.Objects, Rendered: h.Rendered, Unhealthy: h.unhealthy, DriftCount: len(h.drifted), Corrected: h.Corrected,
 		}
 		if h.Want != nil {

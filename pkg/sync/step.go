@@ -10,12 +10,16 @@ import (
 
 // EdgeConfig is what an Edge is told at its start and never changes.
 type EdgeConfig struct {
-	Site      bundle.SiteID
-	Agent     string            // version of the agent, for reports
-	HubKey    ed25519.PublicKey // signs assignments and acks
-	NewEpoch  string            // taken as the epoch if the store has none yet: random, 32 hex digits
-	Seed      string            // of nonces: random, secret and another one in each life; empty: freshness is not asked for
-	HeartBeat time.Duration     // between hellos; 0 is a minute
+	Site     bundle.SiteID
+	Agent    string            // version of the agent, for reports
+	HubKey   ed25519.PublicKey // signs assignments and acks
+	NewEpoch string            // taken as the epoch if the store has none yet: random, 32 hex digits
+	Seed     string            // of nonces: random, secret and another one in each life; empty: freshness is not asked for
+	// FirstApply is the site's policy for what is new; empty: FirstApplyLease.
+	FirstApply FirstApply
+	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
+	Zone      func(name string) (*time.Location, error)
+	HeartBeat time.Duration // between hellos; 0 is a minute
 	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
 	MaxPending      int
 	MaxPendingBytes int
@@ -55,6 +59,8 @@ type Fetched struct {
 	Objects       int
 	HealthTimeout time.Duration
 	Requires      []bundle.Requirement
+	Expires       time.Time     // zero: never
+	ConfirmWithin time.Duration // of a bundle that affects connectivity
 	Refusal       *Refusal
 	// Passing says that the bundle itself may be right and what came of it was not: the refusal is told, and the fetch repeated.
 	Passing bool
@@ -139,20 +145,23 @@ type Damage struct{ Message string }
 // Tick says only that time has passed.
 type Tick struct{}
 
-func (Restored) input()    {}
-func (LinkChanged) input() {}
-func (Poked) input()       {}
-func (Looked) input()      {}
-func (Fetched) input()     {}
-func (Ran) input()         {}
-func (HealthSeen) input()  {}
-func (DriftSeen) input()   {}
-func (Corrected) input()   {}
-func (ClusterSeen) input() {}
-func (Sent) input()        {}
-func (StoreSeen) input()   {}
-func (Damage) input()      {}
-func (Tick) input()        {}
+func (Restored) input()      {}
+func (LinkChanged) input()   {}
+func (Poked) input()         {}
+func (Looked) input()        {}
+func (Fetched) input()       {}
+func (Ran) input()           {}
+func (HealthSeen) input()    {}
+func (DriftSeen) input()     {}
+func (Corrected) input()     {}
+func (ClusterSeen) input()   {}
+func (Sent) input()          {}
+func (StoreSeen) input()     {}
+func (Damage) input()        {}
+func (Busy) input()          {}
+func (OverrideSet) input()   {}
+func (OverrideClear) input() {}
+func (Tick) input()          {}
 
 // Effects is what is to be done, in field order. Nothing below Persist may begin before Persist is durable, except Correct, which must work
 // with a full or broken disk; an Effects without Persist may be carried out at once. Results come back as inputs. Where Persist cannot be
@@ -177,6 +186,7 @@ type Fetch struct {
 	Bundle     AssignedBundle
 	Labels     map[string]string // the site's
 	Kubernetes string            // version of the API server, empty while it is not known
+	Time       time.Time         // what the time is at least, by what is signed; expiry and validity are judged by it
 }
 
 // Run applies a bundle (whatever of it is not yet so) and watches it from then on, or removes it.
