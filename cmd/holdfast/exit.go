@@ -20,6 +20,7 @@ const (
 	exitConflict    = 6
 	exitDenied      = 7
 	exitDifferent   = 8
+	exitStopped     = 9
 	exitInterrupted = 130
 )
 
@@ -38,6 +39,7 @@ func newExitCodes() *cobra.Command {
   6    conflict: it exists already, with other contents
   7    denied: the hub does not accept the token, or the token may not do this
   8    different: bundle diff --exit-code or bundle render --site found a difference, drift --exit-code found drift
+  9    stopped: rollout watch saw the rollout paused or aborted, rollout simulate would end so
   130  interrupted
 
 Where a verb acts on several sites and some fail, the code is that of the first failure.`,

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"digest":     digest,
 			"hub":        runHub,
 			"report":     report,
+			"agents":     runAgents,
 			"forge":      forge,
 			"device":     runDevice,
 			"enrolled":   enrolled,

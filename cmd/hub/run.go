@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+	_ "time/tzdata" // the time zones of sites, on machines that have none
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -31,6 +33,7 @@ type runOptions struct {
 	natsURL, natsCreds    string
 	natsKeys, natsCA      string
 	heartBeat             time.Duration
+	prometheus            string
 	logLevel, logFormat   string
 }
 
@@ -51,6 +54,7 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.natsKeys, "nats-keys", "", "`file` with the bus keys of that cluster (default: those of the data directory)")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
 	flags.DurationVar(&o.heartBeat, "heartbeat", time.Minute, "how often sites say that they are there")
+	flags.StringVar(&o.prometheus, "prometheus-url", "", "`URL` of the Prometheus that checks of rollout plans may query")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "`format`: console or json")
 	return cmd
@@ -88,7 +92,12 @@ func (o runOptions) config() (hub.Config, error) {
 	}
 	cfg := hub.Config{
 		DataDir: o.data, ListenNATS: o.listenNATS, ListenAPI: o.listenAPI, Hosts: o.hosts,
-		Signatures: cosign.Verifier{}, HeartBeat: o.heartBeat, Log: log,
+		Signatures: cosign.Verifier{}, HeartBeat: o.heartBeat, Prometheus: o.prometheus, Log: log,
+	}
+	if o.prometheus != "" {
+		if u, err := url.Parse(o.prometheus); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return cfg, usageError{fmt.Errorf("--prometheus-url: %q: want http or https, and a host", o.prometheus)}
+		}
 	}
 	if o.trust == "" {
 		return cfg, missingTrust{errors.New("--trust: a trust file is needed, or nothing could be believed")}
@@ -116,9 +125,9 @@ func (o runOptions) config() (hub.Config, error) {
 // external is the bus of the --nats flags.
 func (o runOptions) external() (*hub.External, error) {
 	external := &hub.External{URL: o.natsURL}
-	for _, url := range strings.Split(o.natsURL, ",") {
-		if !strings.HasPrefix(url, "tls://") {
-			return nil, usageError{fmt.Errorf("--nats-url: %q: want tls://host:port, and commas between several", url)}
+	for _, server := range strings.Split(o.natsURL, ",") {
+		if !strings.HasPrefix(server, "tls://") {
+			return nil, usageError{fmt.Errorf("--nats-url: %q: want tls://host:port, and commas between several", server)}
 		}
 	}
 	if o.natsCA != "" {

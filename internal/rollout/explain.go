@@ -23,6 +23,8 @@ type Explanation struct {
 	Exposure Exposure          `json:"exposure"`
 	Sites    []SiteExplanation `json:"sites,omitempty"` // those that need a look: offered and not succeeded, barred, skipped
 	Trail    []Entry           `json:"trail,omitempty"`
+	// TrailLost is how many older entries were dropped.
+	TrailLost int `json:"trailLost,omitempty"`
 }
 
 // WaveExplanation is one wave with its counts.
@@ -65,7 +67,7 @@ func (r *Rollout) Explain(now time.Time) Explanation {
 	d := c.Decide(now)
 	e := Explanation{
 		ID: r.ID, Revision: r.Revision, At: now, Phase: r.Phase, Cause: r.Cause, Bundle: r.Bundle.Name, Version: r.Bundle.Version.Version,
-		Moves: d.Moves, Holds: d.Holds, Wake: d.Wake, Exposure: r.Exposure(now), Trail: r.Trail,
+		Moves: d.Moves, Holds: d.Holds, Wake: d.Wake, Exposure: r.Exposure(now), Trail: r.Trail, TrailLost: r.TrailLost,
 	}
 	x := r.indexed()
 	for w := range r.Waves {

@@ -39,9 +39,9 @@ type Simulation struct {
 
 // SimulatedStep is a decision that moved something.
 type SimulatedStep struct {
-	At     time.Time
-	Moves  []Reason
-	Offers []bundle.SiteID
+	At     time.Time       `json:"at"`
+	Moves  []Reason        `json:"moves,omitempty"`
+	Offers []bundle.SiteID `json:"offers,omitempty"`
 }
 
 // maxSimulated bounds a simulation: decisions, and virtual time.
