@@ -182,10 +182,24 @@ func OpenSystem() []string { return []string{"--protect-namespace", "holdfast-sy
 
 // StartEdge starts the site's agent.
 func (s *Site) StartEdge(flags ...string) error {
-	args := append([]string{"run", "--site-file", s.file(), "--data", filepath.Join(s.Dir, "data"), "--kubeconfig", s.Cluster.Kubeconfig()}, flags...)
 	var err error
-	s.edge, err = start(s.Dir, "edge", s.fleet.env, filepath.Join(s.fleet.bin, "holdfast-edge"), args...)
+	s.edge, err = start(s.Dir, "edge", s.fleet.env, filepath.Join(s.fleet.bin, "holdfast-edge"), s.edgeArgs(flags)...)
 	return err
+}
+
+func (s *Site) edgeArgs(flags []string) []string {
+	return append([]string{"run", "--site-file", s.file(), "--data", filepath.Join(s.Dir, "data"), "--kubeconfig", s.Cluster.Kubeconfig()}, flags...)
+}
+
+// EdgeCommand is what StartEdge runs, of another program and for somebody else to run. It says what it says into EdgeLog.
+func (s *Site) EdgeCommand(program string, flags ...string) (*exec.Cmd, error) {
+	log, err := os.OpenFile(s.EdgeLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, s.edgeArgs(flags)...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = s.fleet.env, log, log
+	return cmd, nil
 }
 
 // StopEdge ends the agent: kindly, or at once.
