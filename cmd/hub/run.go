@@ -35,6 +35,7 @@ type runOptions struct {
 	heartBeat             time.Duration
 	prometheus            string
 	logLevel, logFormat   string
+	backups               hub.Backups
 }
 
 func newRun() *cobra.Command {
@@ -55,6 +56,9 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
 	flags.DurationVar(&o.heartBeat, "heartbeat", time.Minute, "how often sites say that they are there")
 	flags.StringVar(&o.prometheus, "prometheus-url", "", "`URL` of the Prometheus that checks of rollout plans may query")
+	flags.StringVar(&o.backups.Dir, "backup-to", "", "`folder` for backups of the hub's store, best on another disk (default: none are made)")
+	flags.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often a backup is made")
+	flags.IntVar(&o.backups.Keep, "backup-keep", 7, "how many backups stay")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "`format`: console or json")
 	return cmd
@@ -99,6 +103,10 @@ func (o runOptions) config() (hub.Config, error) {
 			return cfg, usageError{fmt.Errorf("--prometheus-url: %q: want http or https, and a host", o.prometheus)}
 		}
 	}
+	if o.backups.Every < time.Minute || o.backups.Keep < 1 {
+		return cfg, usageError{errors.New("--backup-every and --backup-keep: want a minute or more, and one or more")}
+	}
+	cfg.Backups = o.backups
 	if o.trust == "" {
 		return cfg, missingTrust{errors.New("--trust: a trust file is needed, or nothing could be believed")}
 	}

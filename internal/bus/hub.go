@@ -190,6 +190,21 @@ func (h *Hub) Get(ctx context.Context, subject string) (stream.Message, error) {
 	return stream.Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Data}, nil
 }
 
+// Count says how many messages a stream has, and the sequence of the last it ever had.
+func (h *Hub) Count(ctx context.Context, name string) (messages, last uint64, err error) {
+	s, err := h.stream(ctx, name)
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
+	defer cancel()
+	info, err := s.Info(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("stream %s: %w", name, line.Meaning(err))
+	}
+	return info.State.Msgs, info.State.LastSeq, nil
+}
+
 // Delete removes all messages of a stream whose subject matches; wildcards are allowed.
 func (h *Hub) Delete(ctx context.Context, name, subject string) error {
 	s, err := h.stream(ctx, name)

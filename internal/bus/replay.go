@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +15,50 @@ import (
 
 // Each calls f with the messages of a stream that match filter ("" is all), from a sequence on, in order, up to the newest there is when it
 // begins or a little beyond. An error of f ends it and is returned.
+//
+// Where the server falls silent before the end, because a damaged block makes it wait for a message it no longer has, the rest is asked for one by one and
+// what cannot be read is left out: whoever counts will notice.
 func (h *Hub) Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error {
-	return h.replay(ctx, name, filter, from, true, f)
+	next := max(from, 1)
+	err := h.replay(ctx, name, filter, from, true, func(m stream.Message) error {
+		next = m.Sequence + 1
+		return f(m)
+	})
+	if !errors.Is(err, errSilent) {
+		return err
+	}
+	h.log.Warn("the server falls silent: reading one by one", zap.String("stream", name), zap.Uint64("next", next))
+	return h.eachBySequence(ctx, name, filter, next, f)
+}
+
+// errSilent says that there is more, and it does not come.
+var errSilent = errors.New("the server falls silent")
+
+// silence is how long the next message of a replay may take.
+const silence = 3 * time.Second
+
+func (h *Hub) eachBySequence(ctx context.Context, name, filter string, next uint64, f func(stream.Message) error) error {
+	s, err := h.stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	_, last, err := h.Count(ctx, name)
+	if err != nil {
+		return err
+	}
+	for ; next <= last; next++ {
+		m, err := s.GetMsg(ctx, next)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil || filter != "" && !stream.Matches(filter, m.Subject) {
+			continue
+		}
+		if err := f(stream.Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Data}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Follow calls f with the messages of a stream from a sequence on, in order, for ever. It outlasts lost connections and restarts of the
@@ -66,7 +109,15 @@ func (h *Hub) replay(ctx context.Context, name, filter string, from uint64, toEn
 	}
 	defer messages.Stop()
 	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+		waiting, cancel := ctx, func() {}
+		if toEnd {
+			waiting, cancel = context.WithTimeout(ctx, silence)
+		}
+		m, err := messages.Next(jetstream.NextContext(waiting))
+		cancel()
+		if toEnd && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			return errSilent
+		}
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", name, line.Meaning(err))
 		}

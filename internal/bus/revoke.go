@@ -2,6 +2,7 @@ package bus
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -12,9 +13,19 @@ import (
 var forever = time.Unix(1<<40, 0)
 
 // Revoke shuts out the users with the public keys and those alone: connections that are open are cut before it returns, new ones refused.
-// It takes the whole list each time, and the server forgets it when it stops. An external bus needs its own: an account token without them
+// It takes the whole list each time, and the server forgets it when it is closed. An external bus needs its own: an account token without them
 // in the server's configuration.
 func (s *Server) Revoke(publicKeys []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.revoke(publicKeys); err != nil {
+		return err
+	}
+	s.revoked = slices.Clone(publicKeys)
+	return nil
+}
+
+func (s *Server) revoke(publicKeys []string) error {
 	t, err := s.keys.tokens()
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,10 +42,15 @@ const (
 
 // Server is an embedded NATS server with JetStream.
 type Server struct {
-	nats *server.Server
-	keys Keys
-	lock *os.File
-	stop sync.Once
+	options ServerOptions
+	keys    Keys
+	lock    *os.File
+	stop    sync.Once
+
+	mu      sync.Mutex
+	nats    *server.Server
+	log     *serverLog
+	revoked []string
 }
 
 // StartServer starts the server and returns when it takes connections. Reading back large streams may take minutes.
@@ -60,7 +66,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{keys: o.Keys, lock: lock}
+	s := &Server{options: o, keys: o.Keys, lock: lock}
 	if err := s.start(opts, o); err != nil {
 		s.Close()
 		return nil, err
@@ -121,11 +127,11 @@ func (s *Server) start(opts *server.Options, o ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
-	s.nats = srv
 	log := &serverLog{log: o.Log.WithOptions(zap.AddCallerSkip(1)).Sugar()}
+	s.nats, s.log = srv, log
 	srv.SetLoggerV2(log, false, false, false)
 	go srv.Start()
-	if err := s.awaitReady(log); err != nil {
+	if err := awaitReady(srv, log); err != nil {
 		return fmt.Errorf("bus: start in %s: %w", o.DataDir, err)
 	}
 	// B1: the whole fleet relies on it, so it is asked of the running server and not of our options.
@@ -136,9 +142,9 @@ func (s *Server) start(opts *server.Options, o ServerOptions) error {
 }
 
 // awaitReady waits until the server takes connections or says that it cannot.
-func (s *Server) awaitReady(log *serverLog) error {
+func awaitReady(srv *server.Server, log *serverLog) error {
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); {
-		if s.nats.ReadyForConnections(100 * time.Millisecond) {
+		if srv.ReadyForConnections(100 * time.Millisecond) {
 			return nil
 		}
 		if text := log.fatal(); text != "" {
@@ -185,14 +191,52 @@ func lockStore(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// running is the server of the moment.
+func (s *Server) running() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nats
+}
+
+// InProcessConn connects to the server of the moment without a network.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.running().InProcessConn() }
+
+// Hurt says why the server no longer writes a stream, or is empty. It does not try again by itself, also when the disk is well: Restart does.
+func (s *Server) Hurt() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.hurt()
+}
+
+// Restart stops the server and starts it again in the same place. Clients come back by themselves.
+func (s *Server) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.options
+	o.Listen = s.nats.Addr().String()
+	s.nats.Shutdown()
+	s.nats.WaitForShutdown()
+	opts, err := serverOptions(o)
+	if err == nil {
+		err = s.start(opts, o)
+	}
+	if err == nil && len(s.revoked) > 0 {
+		err = s.revoke(s.revoked)
+	}
+	if err != nil {
+		return fmt.Errorf("bus: start again: %w", err)
+	}
+	return nil
+}
+
 // Addr is where the server listens.
-func (s *Server) Addr() string { return s.nats.Addr().String() }
+func (s *Server) Addr() string { return s.running().Addr().String() }
 
 // URL is where the server listens, as a NATS URL.
 func (s *Server) URL() string { return "tls://" + s.Addr() }
 
 // Connections counts who is connected, the hub itself among them.
-func (s *Server) Connections() int { return s.nats.NumClients() }
+func (s *Server) Connections() int { return s.running().NumClients() }
 
 // Hub connects the hub to the server without a network.
 func (s *Server) Hub(ctx context.Context, log *zap.Logger) (*Hub, error) {
@@ -200,15 +244,15 @@ func (s *Server) Hub(ctx context.Context, log *zap.Logger) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ConnectHub(ctx, HubOptions{Credentials: c, Log: log, inProcess: s.nats})
+	return ConnectHub(ctx, HubOptions{Credentials: c, Log: log, inProcess: s})
 }
 
 // Close stops the server and waits until it has.
 func (s *Server) Close() {
 	s.stop.Do(func() {
-		if s.nats != nil {
-			s.nats.Shutdown()
-			s.nats.WaitForShutdown()
+		if srv := s.running(); srv != nil {
+			srv.Shutdown()
+			srv.WaitForShutdown()
 		}
 		_ = s.lock.Close()
 	})
@@ -218,8 +262,9 @@ func (s *Server) Close() {
 type serverLog struct {
 	log *zap.SugaredLogger
 
-	mu   sync.Mutex
-	dead string
+	mu      sync.Mutex
+	dead    string
+	refuses string
 }
 
 func (l *serverLog) fatal() string {
@@ -232,9 +277,25 @@ func (l *serverLog) fatal() string {
 
 func (l *serverLog) Noticef(f string, a ...any) { l.log.Debugf("nats: "+f, a...) }
 func (l *serverLog) Warnf(f string, a ...any)   { l.log.Warnf("nats: "+f, a...) }
-func (l *serverLog) Errorf(f string, a ...any)  { l.log.Errorf("nats: "+f, a...) }
 func (l *serverLog) Debugf(f string, a ...any)  { l.log.Debugf("nats: "+f, a...) }
 func (l *serverLog) Tracef(f string, a ...any)  {}
+
+// Errorf keeps what the server says of a stream that it will not write any more: it says so nowhere else.
+func (l *serverLog) Errorf(f string, a ...any) {
+	l.log.Errorf("nats: "+f, a...)
+	if text := fmt.Sprintf(f, a...); strings.Contains(text, "ritical write error") {
+		l.mu.Lock()
+		l.refuses = text
+		l.mu.Unlock()
+	}
+}
+
+func (l *serverLog) hurt() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refuses
+}
+
 func (l *serverLog) Fatalf(f string, a ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,15 +23,26 @@ var replayed = []string{stream.Sites, stream.Catalog, stream.Groups, stream.Desi
 // follow builds the view from the bus and keeps it right from then on.
 func (h *Hub) follow(ctx context.Context) error {
 	next := map[string]uint64{}
+	events := true // are all there
 	for _, name := range replayed {
+		var there []line
 		err := h.store.Each(ctx, name, "", 1, func(m stream.Message) error {
-			h.fold(m)
-			next[name] = m.Sequence + 1
+			if name != stream.Acks || events { // with events lost, what was acknowledged says nothing of what is here: sites are asked for it again
+				h.fold(m)
+			}
+			there, next[name] = append(there, lineOf(m)), m.Sequence+1
 			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
+		sound := h.ledger.check(name, there, h.cfg.Now())
+		events = events && (sound || name != stream.Events)
+	}
+	h.recount(ctx, func(name string, messages, last uint64) { h.ledger.checkCount(name, messages, last, h.cfg.Now()) })
+	h.scrub(ctx, false)
+	for _, finding := range h.ledger.found() {
+		h.log.Error("the store lost what it had acknowledged", zap.Stringer("finding", finding))
 	}
 	following, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -45,9 +56,12 @@ func (h *Hub) follow(ctx context.Context) error {
 	for _, site := range h.view.ids() {
 		h.warden.look(site)
 	}
+	running.Go(func() { h.keepLedger(following) })
+	running.Go(func() { h.scrub(following, true) })
 	for _, name := range replayed {
 		running.Go(func() {
 			err := h.store.Follow(following, name, max(next[name], 1), func(m stream.Message) error {
+				h.ledger.count(name, m) // before anybody is told of it (L1)
 				h.fold(m)
 				return nil
 			})
@@ -153,6 +167,9 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 	if told, before := a.told[site]; !before || !reflect.DeepEqual(told, ack) {
 		told := ack
 		ack.Pace = a.owed.waiting() * paceEach
+		if err := a.hub.ledger.cover(fleetsync.EventSubject(site)); err != nil {
+			return err
+		}
 		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signer.private)
 		if err != nil {
 			return err

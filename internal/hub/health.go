@@ -24,6 +24,15 @@ func (h *Hub) troubles(ctx context.Context) []string {
 	if err := h.pulse.trouble(); err != nil {
 		lines = append(lines, err.Error())
 	}
+	if err := h.mender.trouble(); err != nil {
+		lines = append(lines, err.Error())
+	}
+	if err := h.ledger.trouble(); err != nil {
+		lines = append(lines, err.Error())
+	}
+	for _, finding := range h.ledger.found() {
+		lines = append(lines, "damage: "+finding.String())
+	}
 	return lines
 }
 

@@ -70,6 +70,7 @@ type Config struct {
 	LeaseSpan time.Duration
 	// Prometheus is asked by the checks of plans that are queries; empty: such plans are refused.
 	Prometheus string
+	Backups    Backups
 	Now        func() time.Time // nil is the wall clock
 	Log        *zap.Logger      // nil is silent
 }
@@ -92,7 +93,10 @@ type Hub struct {
 	authority *authority
 	doorkeeper
 	store    Store
-	pulse    *pulse // store, watched
+	counts   counts // nil: the bus cannot tell
+	ledger   *ledger
+	mender   *mender // nil: the bus is somebody else's
+	pulse    *pulse  // store, watched
 	metrics  *metrics
 	sessions *sessions // of the web pages
 	signals  Signals
@@ -205,6 +209,7 @@ func (h *Hub) open(ctx context.Context) error {
 	}
 	h.closers = append(h.closers, func() { listener.Close() })
 	h.view = NewView(h.signer.public, h.cfg.HeartBeat)
+	h.ledger = openLedger(h.cfg.DataDir, h.cfg.Now())
 	if err := h.openBus(ctx); err != nil {
 		return err
 	}
@@ -256,7 +261,19 @@ func (h *Hub) openBus(ctx context.Context) error {
 	if err := client.EnsureStreams(ctx, bus.StreamOptions{}); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	h.store, h.signals = client, client
+	h.store, h.signals, h.counts = client, client, client
+	if h.cfg.Backups.Dir != "" {
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			h.keepBackups(ctx, client)
+		}()
+		h.closers = append(h.closers, func() {
+			stop()
+			<-ended
+		})
+	}
 	return nil
 }
 
@@ -268,6 +285,17 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		return nil, err
 	}
 	h.closers = append(h.closers, server.Close)
+	h.mender = &mender{server, h.cfg.DataDir, h.log}
+	mending, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.mender.run(mending)
+	}()
+	h.closers = append(h.closers, func() {
+		stop()
+		<-ended
+	})
 	h.revoker, h.connections = server, server.Connections
 	h.siteCA = string(h.authority.caPEM)
 	_, port, err := net.SplitHostPort(server.Addr())

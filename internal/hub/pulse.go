@@ -18,6 +18,7 @@ type pulse struct {
 	now     func() time.Time
 	metrics *metrics
 	log     *zap.Logger
+	mender  *mender
 
 	mu      sync.Mutex
 	written time.Time // the last write ended
@@ -54,7 +55,7 @@ func (p *pulse) run(ctx context.Context) {
 // watchStore has everything that is written counted from now on.
 func (h *Hub) watchStore() {
 	h.metrics = newMetrics(h)
-	h.pulse = &pulse{Store: h.store, now: h.cfg.Now, metrics: h.metrics, log: h.log}
+	h.pulse = &pulse{Store: h.store, now: h.cfg.Now, metrics: h.metrics, log: h.log, mender: h.mender}
 	h.store = h.pulse
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -83,7 +84,11 @@ func (p *pulse) CreateAll(ctx context.Context, messages []stream.Message) error 
 
 func (p *pulse) write(subject string, write func() (uint64, error)) (uint64, error) {
 	begun := time.Now()
-	sequence, err := write()
+	var sequence uint64
+	err := p.mender.trouble() // the server would not answer at all
+	if err == nil {
+		sequence, err = write()
+	}
 	outcome := outcomeOf(err)
 	name := "unknown"
 	if rule, noRule := stream.Of(subject); noRule == nil {
