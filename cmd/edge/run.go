@@ -37,6 +37,7 @@ type runOptions struct {
 	logFormat  string
 	reserve    int64
 	reconnect  time.Duration
+	metricsAt  string
 	agent      agentOptions
 }
 
@@ -73,6 +74,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
 	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
+	f.StringVar(&o.metricsAt, "metrics-listen", "", "`host:port` for /metrics and /healthz, without TLS: a loopback or pod address; default: none")
 	cmd.MarkFlagsOneRequired("site-file", "enrol")
 	cmd.MarkFlagsMutuallyExclusive("site-file", "enrol")
 	_ = cmd.MarkFlagRequired("data")
@@ -102,7 +104,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, MetricsAt: o.metricsAt, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):

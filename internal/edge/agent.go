@@ -49,6 +49,7 @@ type Options struct {
 	// FirstApply is the site's policy for what is new while nobody has told it the time.
 	FirstApply fleetsync.FirstApply
 	Keys       Keys
+	Metrics    *Metrics // nil: none
 	Version    string
 	Epoch      string // for a new store: random, 32 hex digits
 	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
@@ -145,6 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.turn(ctx, in...); err != nil {
 			return err
 		}
+		a.opts.Metrics.see(a.core)
 		timer.Reset(a.untilWake())
 	}
 }
@@ -185,9 +187,11 @@ func (a *Agent) heard(n fleetsync.Notice) fleetsync.Input {
 	switch n.Kind {
 	case fleetsync.LinkUp:
 		a.opts.Log.Info("link to the hub is up")
+		a.opts.Metrics.link(true)
 		return fleetsync.LinkChanged{Up: true}
 	case fleetsync.LinkDown:
 		a.opts.Log.Info("link to the hub is down", zap.Error(n.Err))
+		a.opts.Metrics.link(false)
 		return fleetsync.LinkChanged{}
 	}
 	return fleetsync.Poked{Statement: n.Data}
@@ -235,6 +239,7 @@ func (a *Agent) tell(records []fleetsync.Record) {
 		if !strings.HasPrefix(r.Key, fleetsync.EventPrefix) || r.Value == nil || json.Unmarshal(r.Value, &ev) != nil {
 			continue
 		}
+		a.opts.Metrics.told(ev.Kind)
 		fields := []zap.Field{zap.Uint64("seq", ev.Sequence)}
 		for _, word := range [][2]string{{"bundle", string(ev.Bundle)}, {"version", string(ev.Version)}, {"object", ev.Object}, {"reason", ev.Reason}, {"message", ev.Message}} {
 			if word[1] != "" {

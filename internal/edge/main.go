@@ -31,6 +31,7 @@ type Config struct {
 	FirstApply   fleetsync.FirstApply
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
+	MetricsAt    string        // host:port of the metrics; empty: none
 	Log          *zap.Logger
 }
 
@@ -57,13 +58,23 @@ func Main(ctx context.Context, c Config) error {
 		return err
 	}
 	defer memory.close(c.Log)
+	var metrics *Metrics
+	if c.MetricsAt != "" {
+		metrics = NewMetrics(c.Dir)
+		at, stop, err := metrics.serve(c.MetricsAt)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		c.Log.Info("metrics", zap.String("at", at))
+	}
 	cluster, err := kube.Connect(c.Cluster)
 	if err != nil {
 		return hinted{fmt.Errorf("cluster: %w", err), "--kubeconfig must name a file with an address and credentials of this site's cluster"}
 	}
 	c.Log.Info("holdfast-edge", zap.String("version", buildinfo.Version()), zap.String("site", string(who.file.Site)), zap.String("cluster", c.Cluster.Host))
 	for {
-		err := live(ctx, c, who, memory, cluster)
+		err := live(ctx, c, who, memory, cluster, metrics)
 		var bad *unreadable
 		if ctx.Err() != nil || !errors.As(err, &bad) {
 			return err
@@ -76,7 +87,7 @@ func Main(ctx context.Context, c Config) error {
 }
 
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
-func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube.Conn) error {
+func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube.Conn, metrics *Metrics) error {
 	site := who.file
 	hub, disconnect, err := connect(ctx, c, who)
 	if err != nil {
@@ -85,7 +96,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 	defer disconnect()
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
-		Workloads: NewWorkloads(cluster, c.Policy, m.store, c.Log), Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
+		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
 		Damage: m.damage, Keys: who.keys, FirstApply: c.FirstApply, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,

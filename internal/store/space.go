@@ -25,11 +25,11 @@ type guard struct {
 }
 
 func newGuard(o Options) guard {
-	return guard{dir: o.Dir, log: o.Log, reserve: o.ReserveBytes, ballast: o.BallastBytes, free: freeBytes}
+	return guard{dir: o.Dir, log: o.Log, reserve: o.ReserveBytes, ballast: o.BallastBytes, free: FreeBytes}
 }
 
-// freeBytes is what an unprivileged process may still write.
-func freeBytes(dir string) (int64, error) {
+// FreeBytes is what an unprivileged process may still write.
+func FreeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space: %w", err)

@@ -12,6 +12,9 @@ const (
 	maxDrift     = 50
 )
 
+// Snapshot is what is true now, as a report would say it.
+func (e *Edge) Snapshot(now time.Time) State { return e.state(now) }
+
 // state is the snapshot of now.
 func (e *Edge) state(now time.Time) State {
 	s := State{
