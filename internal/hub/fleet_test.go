@@ -56,7 +56,7 @@ func configOf(t *testing.T, dir string) Config {
 	return Config{
 		DataDir: dir, ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0", HeartBeat: time.Minute,
 		Trust: &verify.Trust{Schema: verify.TrustSchema, Fleet: "test", Keys: []verify.Key{key}}, Signatures: cosign.Verifier{},
-		Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)),
+		Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), around: contract(t),
 	}
 }
 

@@ -2,7 +2,9 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"sync"
 	"time"
@@ -183,36 +185,72 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 	return nil
 }
 
-// Events gives the newest events, of one site or of all of the sites where site is empty, that were received at or after since: at most limit, oldest first.
-// It reads the stream backwards in growing windows, because a stream may hold months.
-func (h *Hub) Events(ctx context.Context, site bundle.SiteID, since time.Time, limit int, sites access.Sites) ([]api.SiteEvent, error) {
-	filter := ""
-	if site != "" {
-		filter = fleetsync.EventSubject(site)
+// eventChoice is which events are asked for.
+type eventChoice struct {
+	site  bundle.SiteID // empty: of all the sites
+	sites access.Sites
+	since time.Time // received at or after
+	limit int
+	// upto is the last message of the stream that counts, 0 for the last there is; skip is how many of the newest before it were given already.
+	upto uint64
+	skip int
+}
+
+// maxSkip bounds how far back a list goes on; since chooses what is older.
+const maxSkip = 20_000
+
+// goOn takes up where the list before ended.
+func (c *eventChoice) goOn(r *http.Request) error {
+	text, err := continueAsked(r)
+	if err != nil || text == "" {
+		return err
 	}
-	h.mu.Lock()
-	last := h.lastEvent
-	h.mu.Unlock()
-	for window := uint64(4 * limit); ; window *= 16 {
+	if n, err := fmt.Sscanf(text, "%d.%d", &c.upto, &c.skip); n != 2 || err != nil || c.upto == 0 || c.skip < 1 || c.skip > maxSkip {
+		return malformed("continue is not what a list gave", errors.New("take it from the Link header as it is"))
+	}
+	return nil
+}
+
+// Events gives the newest events of a choice, oldest first, and where older ones are, if there may be any.
+// It reads the stream backwards in growing windows, because a stream may hold months.
+func (h *Hub) Events(ctx context.Context, choice eventChoice) (events []api.SiteEvent, older string, err error) {
+	if choice.upto == 0 {
+		h.mu.Lock()
+		choice.upto = h.lastEvent
+		h.mu.Unlock()
+	}
+	want := choice.skip + choice.limit
+	for window := uint64(4 * want); ; window *= 16 {
 		from := uint64(1)
-		if last > window {
-			from = last - window + 1
+		if choice.upto > window {
+			from = choice.upto - window + 1
 		}
-		events, complete, err := h.eventsFrom(ctx, filter, from, since, limit, sites)
+		all, complete, err := h.eventsFrom(ctx, choice, from, want)
 		if err != nil {
-			return nil, fmt.Errorf("events: %w", err)
+			return nil, "", fmt.Errorf("events: %w", err)
 		}
-		if complete || from == 1 || len(events) >= limit {
-			return events, nil
+		if !complete && from > 1 && len(all) < want {
+			continue
 		}
+		if len(all) >= want && want <= maxSkip {
+			older = fmt.Sprintf("%d.%d", choice.upto, want)
+		}
+		return all[:max(0, len(all)-choice.skip)], older, nil
 	}
 }
 
 // eventsFrom gives the newest events of a window; complete says that older windows hold nothing that was received since.
-func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since time.Time, limit int, sites access.Sites) (events []api.SiteEvent, complete bool, err error) {
-	line := newTimeline(limit)
+func (h *Hub) eventsFrom(ctx context.Context, choice eventChoice, from uint64, want int) (events []api.SiteEvent, complete bool, err error) {
+	filter := ""
+	if choice.site != "" {
+		filter = fleetsync.EventSubject(choice.site)
+	}
+	line := newTimeline(want)
 	err = h.store.Each(ctx, stream.Events, filter, from, func(m stream.Message) error {
-		if m.Time.Before(since) {
+		if m.Sequence > choice.upto {
+			return nil
+		}
+		if m.Time.Before(choice.since) {
 			complete = true
 			return nil
 		}
@@ -224,7 +262,7 @@ func (h *Hub) eventsFrom(ctx context.Context, filter string, from uint64, since 
 		record, known := h.view.Record(site)
 		h.mu.Unlock()
 		var batch fleetsync.EventBatch
-		if !known || !sites.Has(record.Labels) || record.open(fleetsync.TypeEvents, m, &batch) != nil || batch.Site != site {
+		if !known || !choice.sites.Has(record.Labels) || record.open(fleetsync.TypeEvents, m, &batch) != nil || batch.Site != site {
 			return nil // not asked for, or refused when it was folded, and in the site's alarms
 		}
 		_ = line.add(batch, m.Time) // as above

@@ -32,8 +32,12 @@ const (
 
 // newServer is the HTTP server of the API.
 func (h *Hub) newServer() *http.Server {
+	api := h.logged(h.pages(h.openDoors(h.admitted(h.routes()))))
+	if h.cfg.around != nil {
+		api = h.cfg.around(h, api)
+	}
 	return &http.Server{
-		Handler: h.logged(h.pages(h.openDoors(h.admitted(h.routes())))), TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		Handler: api, TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 	}
 }
@@ -183,10 +187,15 @@ func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, er
 	return pushed, err
 }
 
-func (h *Hub) getBundles(_ http.ResponseWriter, r *http.Request) ([]api.Bundle, error) {
+func (h *Hub) getBundles(w http.ResponseWriter, r *http.Request) ([]api.Bundle, error) {
+	sites, err := h.sitesAsked(r)
+	if err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.view.Bundles(h.cfg.Now(), actorOf(r.Context()).sites), nil
+	bundles := h.view.Bundles(h.cfg.Now(), sites)
+	h.mu.Unlock()
+	return pageOf(w, r, bundles, func(b api.Bundle) string { return fmt.Sprintf("%s\x00%020d\x00%s", b.Name, b.Counter, b.Version) })
 }
 
 func refOf(r *http.Request) (bundle.Ref, error) {
@@ -237,15 +246,22 @@ func (h *Hub) postSite(w http.ResponseWriter, r *http.Request) (api.SiteGrant, e
 	return h.AddSite(r.Context(), request)
 }
 
-func (h *Hub) getSites(_ http.ResponseWriter, r *http.Request) ([]api.Site, error) {
-	selector, err := bundle.ParseSelector(r.URL.Query().Get("labels"))
+func (h *Hub) getSites(w http.ResponseWriter, r *http.Request) ([]api.Site, error) {
+	asked, err := h.sitesAsked(r)
 	if err != nil {
-		return nil, malformed("not a label selector", err)
+		return nil, err
+	}
+	freshness, err := freshnessAsked(r)
+	if err != nil {
+		return nil, err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	a := actorOf(r.Context())
-	return slices.DeleteFunc(h.view.Sites(h.cfg.Now(), selector), func(s api.Site) bool { return !a.sees(s.Labels) }), nil
+	sites := h.view.Sites(h.cfg.Now(), asked)
+	h.mu.Unlock()
+	if freshness != "" {
+		sites = slices.DeleteFunc(sites, func(s api.Site) bool { return s.Freshness != freshness })
+	}
+	return pageOf(w, r, sites, func(s api.Site) string { return string(s.ID) })
 }
 
 func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) {
@@ -302,31 +318,51 @@ func (h *Hub) siteAsked(r *http.Request) (bundle.SiteID, error) {
 	return id, nil
 }
 
-func (h *Hub) getDrift(_ http.ResponseWriter, r *http.Request) ([]api.SiteDrift, error) {
+func (h *Hub) getDrift(w http.ResponseWriter, r *http.Request) ([]api.SiteDrift, error) {
 	site, err := h.siteAsked(r)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := h.sitesAsked(r)
+	if err != nil {
+		return nil, err
+	}
+	freshness, err := freshnessAsked(r)
 	if err != nil {
 		return nil, err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.view.Drift(h.cfg.Now(), site, actorOf(r.Context()).sites), nil
+	drift := h.view.Drift(h.cfg.Now(), site, asked)
+	h.mu.Unlock()
+	if freshness != "" {
+		drift = slices.DeleteFunc(drift, func(d api.SiteDrift) bool { return d.Freshness != freshness })
+	}
+	key := func(d api.SiteDrift) string { return string(d.Site) + "\x00" + string(d.Bundle) }
+	slices.SortStableFunc(drift, func(a, b api.SiteDrift) int { return strings.Compare(key(a), key(b)) })
+	return pageOf(w, r, drift, key)
 }
 
-func (h *Hub) getEvents(_ http.ResponseWriter, r *http.Request) ([]api.SiteEvent, error) {
-	site, err := h.siteAsked(r)
-	if err != nil {
+func (h *Hub) getEvents(w http.ResponseWriter, r *http.Request) ([]api.SiteEvent, error) {
+	choice := eventChoice{}
+	var err error
+	if choice.site, err = h.siteAsked(r); err != nil {
 		return nil, err
 	}
-	query, since, limit := r.URL.Query(), time.Time{}, defaultEvents
-	if text := query.Get("since"); text != "" {
-		if since, err = time.Parse(time.RFC3339Nano, text); err != nil {
-			return nil, malformed("since is not a time", fmt.Errorf("%.80q: want RFC 3339, for example 2026-11-21T12:00:00Z", text))
-		}
+	if choice.sites, err = h.sitesAsked(r); err != nil {
+		return nil, err
 	}
-	if text := query.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxEvents {
-			return nil, malformed("limit is not a number of events", fmt.Errorf("%.80q: want 1 to %d", text, maxEvents))
-		}
+	if choice.since, err = timeAsked(r, "since"); err != nil {
+		return nil, err
 	}
-	return h.Events(r.Context(), site, since, limit, actorOf(r.Context()).sites)
+	if choice.limit, err = limitAsked(r, defaultEvents, maxEvents); err != nil {
+		return nil, err
+	}
+	if err := choice.goOn(r); err != nil {
+		return nil, err
+	}
+	events, older, err := h.Events(r.Context(), choice)
+	if older != "" {
+		goOn(w, r, older)
+	}
+	return events, err
 }

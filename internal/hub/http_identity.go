@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -100,12 +99,9 @@ func (h *Hub) postDecision(w http.ResponseWriter, r *http.Request) (enrol.Enrolm
 }
 
 func (h *Hub) getAudit(_ http.ResponseWriter, r *http.Request) ([]api.AuditRecord, error) {
-	limit := defaultAudit
-	if text := r.URL.Query().Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxAudit {
-			return nil, malformed("limit is not a number of records", fmt.Errorf("%.80q: want 1 to %d", text, maxAudit))
-		}
+	limit, err := limitAsked(r, defaultAudit, maxAudit)
+	if err != nil {
+		return nil, err
 	}
 	return h.Audit(r.Context(), limit)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
-	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -171,7 +170,7 @@ func (f fleetMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
 	}
 	h.mu.Lock()
-	sites, holes, catalog := h.view.Sites(h.cfg.Now(), bundle.Selector{}), h.view.Holes(), len(h.view.catalog)
+	sites, holes, catalog := h.view.Sites(h.cfg.Now(), nil), h.view.Holes(), len(h.view.catalog)
 	h.mu.Unlock()
 	c := censusOf(sites)
 	for at, n := range c.sites {

@@ -34,7 +34,9 @@ type route struct {
 	about   string // one line for people
 	handler http.HandlerFunc
 	takes   reflect.Type // of the JSON body; nil: none, or it is no JSON
-	gives   reflect.Type // of the JSON answer; nil: it is no JSON
+	gives   reflect.Type // of the JSON answer; nil: it is no JSON, but of kind
+	kind    string       // media type
+	query   []parameter
 }
 
 // table are the endpoints that want a token. What two endpoints may be told apart by is in their patterns; the order says nothing.
@@ -43,20 +45,21 @@ func (h *Hub) table() []route {
 	type none = struct{}
 	return []route{
 		reads("/v1/version", viewer, siteless, "The hub's version and fleet", h.getVersion),
+		{pattern: "GET /v1/openapi.json", least: viewer, reach: siteless, about: "This document", kind: "application/json", handler: h.getOpenAPI()},
 		reads("/v1/whoami", viewer, siteless, "The user of the token", h.getWhoAmI),
 
 		writes[none](h, "POST /v1/bundles", operator, fleetWide, "bundle push", "Take a bundle file into the catalog", h.postBundle),
-		reads("/v1/bundles", viewer, inScope, "The catalog", h.getBundles),
+		reads("/v1/bundles", viewer, inScope, "The catalog", h.getBundles).asking(labelsAsk, groupAsks, limitAsks, continueAsks),
 		reads("/v1/bundles/{name}/{version}", viewer, inScope, "One entry of the catalog", h.getBundle),
-		{pattern: "GET /v1/bundles/{name}/{version}/file", least: viewer, reach: siteless, about: "The bundle file", handler: h.getBundleFile},
+		{pattern: "GET /v1/bundles/{name}/{version}/file", least: viewer, reach: siteless, about: "The bundle file", kind: "application/octet-stream", handler: h.getBundleFile},
 
 		writes[api.SiteRequest](h, "POST /v1/sites", operator, inScope, "site add", "Make a site known", h.postSite),
-		reads("/v1/sites", viewer, inScope, "The sites", h.getSites),
+		reads("/v1/sites", viewer, inScope, "The sites", h.getSites).asking(labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
 		reads("/v1/sites/{site}", viewer, inScope, "What is known of one site", h.getSite),
 		writes[api.AssignRequest](h, "POST /v1/assignments", operator, inScope, "assign", "Put a bundle into the assignments of sites", h.postAssignment),
 		writes[api.UnassignRequest](h, "POST /v1/unassignments", operator, inScope, "unassign", "Take a bundle out of the assignments of sites", h.postUnassignment),
-		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift),
-		reads("/v1/events", viewer, inScope, "Events, the oldest first", h.getEvents),
+		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift).asking(siteAsks, labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
+		reads("/v1/events", viewer, inScope, "Events, the oldest first; a list that goes on goes on with older ones", h.getEvents).asking(siteAsks, labelsAsk, groupAsks, sinceAsks, limitAsks, continueAsks),
 
 		writes[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite)),
 		writes[api.Because](h, "POST /v1/sites/{site}/release", operator, inScope, "site release", "End a hold", rule(h, h.releaseSite)),
@@ -93,9 +96,9 @@ func (h *Hub) table() []route {
 		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),
 		writes[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation),
 
-		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", handler: h.metrics.handler().ServeHTTP},
+		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", kind: "text/plain", handler: h.metrics.handler().ServeHTTP},
 
-		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit),
+		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit).asking(limitAsks),
 		reads("/v1/audit/verification", viewer, fleetWide, "Whether the audit log is whole", h.getAuditVerdict),
 	}
 }
@@ -142,6 +145,10 @@ func (h *Hub) guarded(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := rt.refusal(actorOf(r.Context()))
 		if err == nil {
+			if err := rt.unknownParameter(r.URL.Query()); err != nil {
+				writeProblem(w, problemOf(err))
+				return
+			}
 			handler(w, r)
 			return
 		}

@@ -288,15 +288,15 @@ func (v *View) Site(now time.Time, id bundle.SiteID) (api.Site, bool) {
 	return site.summary(now, v.heartBeat), true
 }
 
-// Sites are the sites whose labels match, by name.
-func (v *View) Sites(now time.Time, selector bundle.Selector) []api.Site {
-	sites := []api.Site{}
+// Sites are those of the sites that are known, by name.
+func (v *View) Sites(now time.Time, sites access.Sites) []api.Site {
+	known := []api.Site{}
 	for _, id := range v.ids() {
-		if site := v.sites[id]; selector.Matches(site.record.Labels) {
-			sites = append(sites, site.summary(now, v.heartBeat))
+		if site := v.sites[id]; sites.Has(site.record.Labels) {
+			known = append(known, site.summary(now, v.heartBeat))
 		}
 	}
-	return sites
+	return known
 }
 
 func (v *View) ids() []bundle.SiteID { return slices.Sorted(maps.Keys(v.sites)) }

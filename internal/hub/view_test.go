@@ -208,7 +208,7 @@ func TestT17_SubjectsThatProveNoSite(t *testing.T) {
 			t.Errorf("subject %q: accepted", subject)
 		}
 	}
-	if sites := view.Sites(noon, bundle.Selector{}); len(sites) != 1 || sites[0].State != nil {
+	if sites := view.Sites(noon, nil); len(sites) != 1 || sites[0].State != nil {
 		t.Errorf("sites %+v", sites)
 	}
 }
@@ -236,7 +236,7 @@ func TestP08_TheViewIsAProjection(t *testing.T) {
 		received(fleetsync.AckSubject("shop-1"), sealed(t, fleetsync.TypeAck, fleetsync.Ack{Site: "shop-1", Epoch: "a", Upto: 4}, keyHub), minute(2)),
 	}
 	straight := viewOf(t, messages...)
-	want := straight.Sites(minute(4), bundle.Selector{})
+	want := straight.Sites(minute(4), nil)
 	rapid.Check(t, func(t *rapid.T) {
 		view := NewView(public(keyHub), time.Minute)
 		if _, err := view.Fold(first); err != nil {
@@ -251,7 +251,7 @@ func TestP08_TheViewIsAProjection(t *testing.T) {
 				}
 			}
 		}
-		if got := view.Sites(minute(4), bundle.Selector{}); !reflect.DeepEqual(got, want) {
+		if got := view.Sites(minute(4), nil); !reflect.DeepEqual(got, want) {
 			t.Fatalf("got  %+v\nwant %+v", got, want)
 		}
 	})
@@ -286,7 +286,7 @@ func FuzzViewFold(f *testing.F) {
 			t.Fatal(err)
 		}
 		_, _ = view.Fold(received(subject, data, noon))
-		_ = view.Sites(noon, bundle.Selector{})
+		_ = view.Sites(noon, nil)
 		_ = view.Bundles(noon, nil)
 	})
 }
