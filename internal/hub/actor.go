@@ -17,6 +17,7 @@ type actor struct {
 	role  access.Role
 	scope access.Scope
 	sites access.Sites // of the scope, when the request came
+	hash  string       // of the token; empty for the admin of the first start
 }
 
 type actorKey struct{}

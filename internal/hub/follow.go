@@ -98,6 +98,7 @@ func (h *Hub) fail(err error) {
 // fold takes a message into the view. What is refused is logged here and stays in the site's alarms.
 func (h *Hub) fold(m stream.Message) {
 	h.mu.Lock()
+	wasFresh := h.view.heardOf(m, h.cfg.Now())
 	folded, err := h.view.Fold(m)
 	if site, isEvent := eventSite(m.Subject); isEvent {
 		h.lastEvent = max(h.lastEvent, m.Sequence)
@@ -119,6 +120,7 @@ func (h *Hub) fold(m stream.Message) {
 	h.mu.Unlock()
 	if live {
 		h.metrics.folded(m, folded, err)
+		h.feed.put(notesOf(m, folded, err, wasFresh)...)
 	}
 	if err != nil {
 		h.log.Warn("message refused", zap.String("subject", m.Subject), zap.Error(err))
@@ -129,6 +131,35 @@ func (h *Hub) fold(m stream.Message) {
 	if folded != nil && folded.Missing.From != 0 {
 		h.log.Warn("events are missing", zap.String("subject", m.Subject), zap.Uint64("from", folded.Missing.From), zap.Uint64("to", folded.Missing.To))
 	}
+}
+
+// heardOf says that a heartbeat tells nothing new: its site is fresh anyway.
+func (v *View) heardOf(m stream.Message, now time.Time) bool {
+	id, err := stream.SiteOf(m.Subject)
+	if site := v.sites[id]; err == nil && site != nil && m.Subject == fleetsync.HelloSubject(id) {
+		return site.freshness(now, v.heartBeat) == api.Fresh
+	}
+	return false
+}
+
+// notesOf is what a message means to those who watch.
+func notesOf(m stream.Message, folded *fleetsync.Folded, err error, wasFresh bool) (notes []note) {
+	site, siteErr := stream.SiteOf(m.Subject)
+	if err != nil || siteErr != nil || wasFresh {
+		return nil
+	}
+	switch m.Subject {
+	case SiteSubject(site), fleetsync.DesiredSubject(site), fleetsync.StateSubject(site), fleetsync.HelloSubject(site):
+		return []note{{site: site}}
+	case fleetsync.EventSubject(site):
+		if folded == nil {
+			return nil
+		}
+		for _, event := range folded.New {
+			notes = append(notes, note{site: site, event: &api.SiteEvent{Site: site, Epoch: folded.Epoch, Received: m.Time, Event: event}})
+		}
+	}
+	return notes
 }
 
 func eventSite(subject string) (bundle.SiteID, bool) {

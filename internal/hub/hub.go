@@ -113,6 +113,7 @@ type Hub struct {
 	door     *door
 	users    *users
 	replays  *replays
+	feed     *feed
 	asks     struct{ ofUser, from, failed *limiter } // of the API
 	revoker  revoker                                 // nil: the bus is somebody else's
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
@@ -169,7 +170,7 @@ func (h *Hub) configure() (err error) {
 	if cfg.CredentialLife < time.Second {
 		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
 	}
-	h.door, h.users, h.replays, h.sessions = newDoor(), newUsers(), newReplays(), newSessions()
+	h.door, h.users, h.replays, h.sessions, h.feed = newDoor(), newUsers(), newReplays(), newSessions(), newFeed()
 	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
 	if cfg.LeaseSpan == 0 {
 		cfg.LeaseSpan = leaseSpan
@@ -330,6 +331,7 @@ func certificateNames(hosts []string) []string {
 // serve answers requests from now on.
 func (h *Hub) serve(listener net.Listener) {
 	h.http = h.newServer()
+	h.http.RegisterOnShutdown(h.feed.close)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

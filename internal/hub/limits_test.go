@@ -123,7 +123,7 @@ func TestAWriteWithAKeyIsCarriedOutOnce(t *testing.T) {
 	if status, body, _ := ask(target, "k1", "/v1/tokens", strings.Replace(token, "60", "61", 1)); status != 422 || !strings.Contains(body, "KeyReused") {
 		t.Errorf("another body under the key: %d %s", status, body)
 	}
-	if status, body, _ := ask(target, "k1", "/v1/tokens?x", token); status != 422 || !strings.Contains(body, "KeyReused") {
+	if status, body, _ := ask(target, "k1", "/v1/assignments", token); status != 422 || !strings.Contains(body, "KeyReused") {
 		t.Errorf("another path under the key: %d %s", status, body)
 	}
 	if status, body, replayed := ask(olga, "k1", "/v1/tokens", token); status != 200 || body == answers[0] || replayed != "" {

@@ -138,6 +138,7 @@ func (s *rollouts) know(head rolloutHead) {
 	if head.sequence > s.heads[head.ID].sequence {
 		s.heads[head.ID] = head
 		s.moved[head.ID] = true
+		s.hub.feed.put(note{rollout: &head.Rollout})
 	}
 	s.mu.Unlock()
 	s.nudge()

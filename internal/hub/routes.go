@@ -61,6 +61,9 @@ func (h *Hub) table() []route {
 		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift).asking(siteAsks, labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
 		reads("/v1/events", viewer, inScope, "Events, the oldest first; a list that goes on goes on with older ones", h.getEvents).asking(siteAsks, labelsAsk, groupAsks, sinceAsks, limitAsks, continueAsks),
 
+		{pattern: "GET /v1/watch", least: viewer, reach: inScope, about: "What happens, as server-sent events: site, event, rollout, reset", kind: "text/event-stream", handler: h.getWatch,
+			query: []parameter{kindsAsk, labelsAsk, groupAsks}},
+
 		writes[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite)),
 		writes[api.Because](h, "POST /v1/sites/{site}/release", operator, inScope, "site release", "End a hold", rule(h, h.releaseSite)),
 		writes[api.TokenRequest](h, "POST /v1/sites/{site}/replacement", operator, inScope, "site replace", "Make the token with which other hardware takes a site's place", h.postReplacement),

@@ -92,6 +92,17 @@ func (u *users) of(token string) (access.User, bool) {
 	return u.byName[name], known
 }
 
+// shutOut says that a user who was admitted would not be now.
+func (u *users) shutOut(a actor, now time.Time) bool {
+	if a.hash == "" {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	user := u.byName[a.name]
+	return user.Hash != a.hash || user.Barred(now) != ""
+}
+
 // see remembers that the user is there; note says that it is time to write it down.
 func (u *users) see(name string, now time.Time) (note bool) {
 	u.mu.Lock()
@@ -129,6 +140,7 @@ func (h *Hub) followUsers(ctx context.Context) error {
 			h.log.Warn("message refused", zap.String("subject", m.Subject), zap.Error(err))
 		}
 		next = m.Sequence + 1
+		h.feed.nudge()
 		return nil
 	}
 	if err := h.store.Each(ctx, stream.Users, "", 1, take); err != nil {
@@ -162,7 +174,7 @@ func (h *Hub) admit(ctx context.Context, token string) (actor, error) {
 	if why := user.Barred(now); why != "" {
 		return actor{name: user.Name}, refuse(http.StatusUnauthorized, "Unauthorized", "not admitted", why, "ask an admin: holdfast user renew "+user.Name)
 	}
-	a := actor{name: user.Name, role: user.Role, scope: user.Scope}
+	a := actor{name: user.Name, role: user.Role, scope: user.Scope, hash: user.Hash}
 	if !user.Scope.Empty() {
 		h.mu.Lock()
 		a.sites = user.Scope.Sites(h.view.Selectors())
@@ -239,7 +251,9 @@ func (h *Hub) keepUser(ctx context.Context, user access.User, sequence uint64) e
 	if err := h.putIf(ctx, UserSubject(user.Name), raw, sequence); err != nil {
 		return fmt.Errorf("user %s: %w", user.Name, err)
 	}
-	return h.users.fold(stream.Message{Subject: UserSubject(user.Name), Data: raw})
+	err = h.users.fold(stream.Message{Subject: UserSubject(user.Name), Data: raw})
+	h.feed.nudge()
+	return err
 }
 
 // user reads a user back from the bus, which holds the truth.

@@ -50,6 +50,7 @@ type epochIntake struct {
 
 // Folded says what a batch of events brought.
 type Folded struct {
+	Epoch      string
 	New        []Event // in order of sequence, never seen before
 	Duplicates int
 	NewEpoch   bool
@@ -69,7 +70,7 @@ func (in *Ingest) Events(batch EventBatch, received time.Time) (Folded, error) {
 		return Folded{}, err
 	}
 	epoch, isNew := in.hear(batch.Epoch, received)
-	folded := Folded{NewEpoch: isNew}
+	folded := Folded{Epoch: batch.Epoch, NewEpoch: isNew}
 	if epoch == nil {
 		// Older than every epoch that is remembered: whatever it says was said before it was forgotten.
 		folded.Duplicates = len(batch.Events)
