@@ -44,6 +44,7 @@ type RolloutRequest struct {
 // RolloutStart is the answer: who moves when, and the rollout unless it was a dry run.
 type RolloutStart struct {
 	Rollout *Rollout      `json:"rollout,omitempty"`
+	DryRun  bool          `json:"dryRun,omitempty"`
 	Layout  RolloutLayout `json:"layout"`
 }
 

@@ -163,10 +163,14 @@ func targetOf(r *http.Request, value any) string {
 	case api.UserGrant:
 		return value.User.Name
 	case api.RolloutStart:
-		if value.Rollout == nil {
-			return "dry run"
+		switch about := value.Layout.Bundle.String(); {
+		case value.DryRun:
+			return "dry run of " + about
+		case value.Rollout == nil:
+			return about
+		default:
+			return value.Rollout.ID + " " + about
 		}
-		return value.Rollout.ID + " " + value.Rollout.Bundle.String()
 	case api.TokenGrant:
 		return value.Token.ID
 	case []api.AssignResult:

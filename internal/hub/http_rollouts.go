@@ -35,7 +35,9 @@ func (h *Hub) postRollout(w http.ResponseWriter, r *http.Request) (api.RolloutSt
 		return api.RolloutStart{}, err
 	}
 	// A client that goes away does not leave it half done.
-	return h.StartRollout(context.WithoutCancel(r.Context()), request, actorOf(r.Context()).inRollout())
+	started, err := h.StartRollout(context.WithoutCancel(r.Context()), request, actorOf(r.Context()).inRollout())
+	started.DryRun, started.Layout.Bundle = request.DryRun, request.Bundle // a refusal says in the audit log what was tried
+	return started, err
 }
 
 // actsOn is the endpoint of one act on rollouts.
