@@ -1,10 +1,8 @@
 package edge
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -18,9 +16,6 @@ import (
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
-
-// prefixInventory + name + "/" + a number is a record of the bundle's inventory.
-const prefixInventory = "inventory/"
 
 // KubeWorkloads are Workloads in a Kubernetes cluster: package apply's executor and watcher, with the inventory in the edge's store.
 type KubeWorkloads struct {
@@ -255,62 +250,6 @@ func (w *KubeWorkloads) Correct(c fleetsync.Correct) {
 		return
 	}
 	w.watcher.Correct(c.Name, id)
-}
-
-func inventoryPrefix(name bundle.Name) string { return prefixInventory + string(name) + "/" }
-
-func (w *KubeWorkloads) inventory(name bundle.Name) (apply.Inventory, error) {
-	var records [][]byte
-	err := w.store.Scan(inventoryPrefix(name), func(_ string, value []byte) error {
-		records = append(records, append([]byte(nil), value...))
-		return nil
-	})
-	if err != nil {
-		return apply.Inventory{}, fmt.Errorf("inventory of %s: %w", name, err)
-	}
-	if len(records) == 0 {
-		return apply.Inventory{Bundle: name}, nil
-	}
-	inventory, err := apply.DecodeInventory(records)
-	if err != nil {
-		return apply.Inventory{}, fmt.Errorf("inventory of %s: %w", name, err)
-	}
-	return inventory, nil
-}
-
-// record replaces the stored inventory of a bundle in one commit; an empty one leaves no records. What is stored already is not written, so
-// that an apply that is repeated needs no room on a full disk.
-func (w *KubeWorkloads) record(name bundle.Name, inventory apply.Inventory) error {
-	var parts [][]byte
-	if len(inventory.Items) > 0 {
-		var err error
-		if parts, err = inventory.Encode(); err != nil {
-			return err
-		}
-	}
-	stored := map[string][]byte{}
-	err := w.store.Scan(inventoryPrefix(name), func(key string, value []byte) error {
-		stored[key] = bytes.Clone(value)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("inventory of %s: %w", name, err)
-	}
-	var changes []fleetsync.Record
-	for n, part := range parts {
-		key := chunkKey(inventoryPrefix(name), n)
-		if !bytes.Equal(stored[key], part) {
-			changes = append(changes, fleetsync.Record{Key: key, Value: part})
-		}
-		delete(stored, key)
-	}
-	for key := range stored {
-		changes = append(changes, fleetsync.Record{Key: key})
-	}
-	if len(changes) == 0 {
-		return nil
-	}
-	return w.store.Commit(changes...)
 }
 
 // lost is a stored bundle that was verified before and is no longer what it was.
