@@ -115,6 +115,9 @@ func policyText(p bundle.Policy) string {
 	if len(p.Replace) > 0 {
 		words = append(words, "replace "+strings.Join(p.Replace, " "))
 	}
+	if p.Prefetch != nil {
+		words = append(words, "prefetch images, or "+string(cmp.Or(p.Prefetch.OnFailure, bundle.PrefetchHold)))
+	}
 	if len(p.Health) > 0 {
 		words = append(words, fmt.Sprintf("%d health %s", len(p.Health), plural(len(p.Health), "rule")))
 	}

@@ -139,6 +139,8 @@ type Cluster interface {
 	Judge(ctx context.Context, ref Ref, by *gate.Gate) (Seen, error)
 	// Probe gives the status of an HTTP GET to a Service's path, sent through the API server. What is answered otherwise is not looked at.
 	Probe(ctx context.Context, probe bundle.Probe) (status int, err error)
+	// Pulls says how far the nodes are with the images of a DaemonSet.
+	Pulls(ctx context.Context, puller Ref) (Pulls, error)
 	// Diff says what a forced apply of the patch would change, leaving Ignore paths out of the comparison. It changes nothing.
 	Diff(ctx context.Context, patch Patch) (Difference, error)
 	// Delete deletes the object if its UID is still uid, dependents in the background, and says whether it is gone already

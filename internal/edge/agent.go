@@ -28,6 +28,8 @@ type Workloads interface {
 	Watch(ctx context.Context, sink func(fleetsync.Input))
 	// Run applies and watches, or removes.
 	Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran
+	// Prefetch pulls the images of a version and applies nothing of it; what it tells on the way is Progress.
+	Prefetch(ctx context.Context, prefetch fleetsync.Prefetch, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Prefetched)) fleetsync.Prefetched
 	// Correct asks for one object to be put back, without waiting; the answer is a Corrected.
 	Correct(correct fleetsync.Correct)
 }
@@ -308,6 +310,9 @@ func (a *Agent) refuse(e fleetsync.Effects, why error) {
 	for _, f := range e.Fetch {
 		a.mail.put(fleetsync.Fetched{Name: f.Bundle.Name, Digest: f.Bundle.Digest, Err: why.Error()})
 	}
+	for _, p := range e.Prefetch {
+		a.mail.put(fleetsync.Prefetched{Name: p.Run.Bundle.Name, Spec: p.Run.Spec, Err: why.Error()})
+	}
 	if r := e.Run; r != nil {
 		a.mail.put(fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeRejected, Reason: "StorageDegraded", Message: why.Error()})
 	}
@@ -337,6 +342,11 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	marks := a.core.Marks()
 	for _, f := range e.Fetch {
 		beside(func() fleetsync.Input { return a.fetcher.fetch(ctx, f, marks) })
+	}
+	for _, p := range e.Prefetch {
+		beside(func() fleetsync.Input {
+			return a.opts.Workloads.Prefetch(ctx, p, a.contents.load, func(seen fleetsync.Prefetched) { a.mail.put(seen) })
+		})
 	}
 	if e.Run != nil {
 		run := *e.Run

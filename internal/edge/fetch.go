@@ -52,6 +52,7 @@ func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify
 	if m.Policy.AffectsConnectivity {
 		result.ConfirmWithin = time.Duration(cmp.Or(m.Policy.ConfirmWithinSeconds, bundle.DefaultConfirmWithin)) * time.Second
 	}
+	result.Prefetch = m.Policy.Prefetch
 	result.HealthTimeout = time.Duration(m.Policy.HealthTimeoutSeconds) * time.Second
 	return result
 }

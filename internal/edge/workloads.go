@@ -147,6 +147,20 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	return err
 }
 
+// Prefetch pulls a version's images. What cannot be rendered or is outside its scope is for Run to say.
+func (w *KubeWorkloads) Prefetch(ctx context.Context, p fleetsync.Prefetch, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Prefetched)) fleetsync.Prefetched {
+	out := fleetsync.Prefetched{Name: p.Run.Bundle.Name, Spec: p.Run.Spec}
+	desired, _, err := w.prepare(p.Run, load)
+	if err != nil {
+		return out
+	}
+	err = w.executor.Prefetch(ctx, &desired, p.Timeout, func(progress string) { tell(fleetsync.Prefetched{Name: out.Name, Spec: out.Spec, Progress: progress}) })
+	if err != nil {
+		out.Err = err.Error()
+	}
+	return out
+}
+
 // covers says that an inventory names every object of another one.
 func covers(recorded, union apply.Inventory) bool {
 	named := make(map[bundle.ObjectID]bool, len(recorded.Items))

@@ -74,6 +74,13 @@
 // every workload, is not applied: the site halts and says why, until another order comes. One that accepts the loss (holdfast assign --accept-loss) is
 // carried out. Nothing lets a bundle drop a namespace that it still has objects in.
 //
+// # Prefetch
+//
+// With prefetch a site has each node pull the images that pod templates name, init containers' too, once the version is accepted: also before a window opens. It makes a
+// DaemonSet in a namespace that holds nothing else (internal/apply.PrefetchNamespace), whose containers name the images and a command that no image has: the node
+// finds that out after pulling and runs nothing. Images that only a pull secret of a workload's namespace opens are not pulled so – the agent may read no Secrets – and count
+// as failed; nodes whose taints the DaemonSet does not tolerate are left out. On failure the site holds and tries again, or proceeds.
+//
 // # Guarantees
 //
 //   - B1 One manifest, one spelling: DecodeManifest accepts exactly the bytes that EncodeManifest writes.

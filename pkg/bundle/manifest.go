@@ -125,6 +125,8 @@ type Policy struct {
 	// Replace lists kinds ("batch/Job", "v1/Service" is written "Service") that are deleted and made anew where the API server refuses
 	// a change as immutable. Nothing is ever replaced otherwise.
 	Replace []string `json:"replace,omitempty"`
+	// Prefetch, where it is there, has the nodes pull images before the site begins to apply.
+	Prefetch *Prefetch `json:"prefetch,omitempty"`
 	// MaxDeletePercent is how much of what the bundle owns at a site a new version may delete before the site halts; 0 is 50. It counts from 6 objects.
 	MaxDeletePercent int `json:"maxDeletePercent,omitempty"`
 	// AffectsConnectivity: the site goes back, once, unless it reaches the hub again within ConfirmWithinSeconds of the apply. 0 is 600.
@@ -139,6 +141,27 @@ type DriftRule struct {
 	Target PatchTarget `json:"target"`
 	Drift  DriftMode   `json:"drift"`
 }
+
+// Prefetch says that a site pulls a version's images on its nodes once the version is accepted, also before a window opens, so that the switch does not wait
+// for them.
+type Prefetch struct {
+	Images         bool `json:"images"`
+	TimeoutSeconds int  `json:"timeoutSeconds,omitempty"` // 0 is 1800
+	// OnFailure: hold tries again and applies nothing before it succeeds; proceed applies without the images. Empty is hold.
+	OnFailure PrefetchFailure `json:"onFailure,omitempty"`
+}
+
+// PrefetchFailure is what follows where images could not be pulled.
+type PrefetchFailure string
+
+// What may follow.
+const (
+	PrefetchHold    PrefetchFailure = "hold"
+	PrefetchProceed PrefetchFailure = "proceed"
+)
+
+// DefaultPrefetchTimeout is what Prefetch.TimeoutSeconds 0 means, in seconds.
+const DefaultPrefetchTimeout = 1800
 
 // HealthRule says by CEL expressions over an object how it does; pkg/bundle/gate evaluates them.
 type HealthRule struct {

@@ -382,6 +382,14 @@ func (p Policy) check() error {
 	if p.MaxDeletePercent < 0 || p.MaxDeletePercent > 100 {
 		return fmt.Errorf("policy: maxDeletePercent %d: want 1 to 100, or 0 for half", p.MaxDeletePercent)
 	}
+	if f := p.Prefetch; f != nil {
+		if !f.Images || f.TimeoutSeconds < 0 || f.TimeoutSeconds > maxHealthTimeout {
+			return fmt.Errorf("policy: prefetch: want images: true and timeoutSeconds from 0 to %d", maxHealthTimeout)
+		}
+		if f.OnFailure != "" && f.OnFailure != PrefetchHold && f.OnFailure != PrefetchProceed {
+			return fmt.Errorf("policy: prefetch: onFailure %.40q: want hold or proceed", f.OnFailure)
+		}
+	}
 	if err := p.checkHealth(); err != nil {
 		return err
 	}

@@ -31,6 +31,8 @@ var classes = map[EventKind]class{
 	EventReverting:      classFailure,
 	EventReverted:       classFailure,
 	EventHalted:         classFailure,
+	EventPrefetched:     classSuccess,
+	EventPrefetchFailed: classFailure,
 	EventRemoved:        classSuccess,
 	EventDriftCorrected: classDrift,
 	EventDriftFound:     classDrift,

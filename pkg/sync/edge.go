@@ -100,6 +100,8 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		e.looked(now, in, out)
 	case Fetched:
 		e.fetched(now, in, out)
+	case Prefetched:
+		e.imagesFetched(now, in, out)
 	case Ran:
 		e.ran(now, in, out)
 	case HealthSeen:

@@ -109,10 +109,16 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if life, err := time.ParseDuration(arg("expires")); err == nil {
 			in.Expires = s.now.Add(life)
 		}
+		if then := arg("prefetch"); then != "" {
+			in.Prefetch = &bundle.Prefetch{Images: true, OnFailure: bundle.PrefetchFailure(then)}
+		}
 		if need := arg("requires"); need != "" {
 			in.Requires = []bundle.Requirement{{Name: bundle.Name(need)}}
 		}
 		return s.step(t, in)
+	case "prefetched": // prefetched shop@1.0.0 [error=…] [progress=…]
+		r := ref()
+		return s.step(t, Prefetched{Name: r.Name, Spec: s.spec(r), Err: arg("error"), Progress: arg("progress")})
 	case "ran": // ran shop@1.0.0 [changed=3] [rejected|failed|halted] [remove]
 		r := ref()
 		in := Ran{Name: r.Name, Outcome: OutcomeApplied, Remove: has("remove"), Objects: 3, Changed: number("changed"), Pruned: number("pruned")}
@@ -322,6 +328,9 @@ func (s *script) step(t *testing.T, in Input) string {
 	}
 	for _, f := range out.Fetch {
 		fmt.Fprintf(&b, "fetch %s@%s%s\n", f.Bundle.Name, f.Bundle.Version, map[bool]string{true: " again"}[f.Again])
+	}
+	for _, p := range out.Prefetch {
+		fmt.Fprintf(&b, "prefetch %s@%s within %s\n", p.Run.Bundle.Name, p.Run.Bundle.Version, p.Timeout)
 	}
 	if r := out.Run; r != nil {
 		fmt.Fprintf(&b, "run %s@%s remove=%v\n", r.Bundle.Name, r.Bundle.Version, r.Remove)

@@ -220,7 +220,9 @@ const (
 	EventUnhealthy      EventKind = "Unhealthy"
 	EventReverting      EventKind = "RevertStarted"
 	EventReverted       EventKind = "Reverted"
-	EventHalted         EventKind = "Halted" // an apply was not begun because what it would do is suspicious
+	EventPrefetched     EventKind = "ImagesPrefetched" // every node has the images of a version that is not applied yet
+	EventPrefetchFailed EventKind = "PrefetchFailed"   // not every node has them; Message says which image failed where
+	EventHalted         EventKind = "Halted"           // an apply was not begun because what it would do is suspicious
 	EventRemoved        EventKind = "Removed"
 	EventDriftCorrected EventKind = "DriftCorrected"
 	EventDriftFound     EventKind = "DriftFound"

@@ -128,6 +128,9 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 		if e.unseen { // the hub may have taken it back while the site was away (F20)
 			return
 		}
+		if e.fetchesImages(name, h, out) { // also before a window, so that the switch falls into it
+			return
+		}
 		if why := e.hold(now, h); why.reason != "" {
 			e.holdBack(now, name, h, why, out)
 			return
@@ -245,7 +248,7 @@ func (e *Edge) refuse(now time.Time, in Fetched, h *held, out *Effects) {
 func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	h.attempts, h.retryAt = 0, time.Time{}
 	h.Expires, h.ConfirmWithin = in.Expires, in.ConfirmWithin
-	h.HealthTimeout, h.Requires = in.HealthTimeout, in.Requires
+	h.HealthTimeout, h.Requires, h.Prefetch = in.HealthTimeout, in.Requires, in.Prefetch
 	if h.HealthTimeout == 0 {
 		h.HealthTimeout = defaultHealth
 	}

@@ -78,19 +78,21 @@ type held struct {
 	Confirm       *span                `json:"confirm,omitempty"`
 	HealthTimeout time.Duration        `json:"healthTimeout,omitempty"`
 	Requires      []bundle.Requirement `json:"requires,omitempty"`
+	Prefetch      *bundle.Prefetch     `json:"prefetch,omitempty"`
 
 	// Not stored: found out anew in every life.
-	loaded    map[bundle.Digest]bool // verified in this life
-	fetching  map[bundle.Digest]bool
-	refused   bool   // Want was refused in this life: it is not asked for again
-	watched   string // spec of the order that is watched
-	attempts  int    // of Want
-	retryAt   time.Time
-	setbacks  int // of resuming
-	resumeAt  time.Time
-	deadline  time.Time // of health
-	unhealthy []ObjectStatus
-	healthy   bool // all objects of the watched order, as last seen
+	loaded                  map[bundle.Digest]bool // verified in this life
+	fetching                map[bundle.Digest]bool
+	prefetching, prefetched string // specs whose images are being pulled, and are on the nodes or gone without
+	refused                 bool   // Want was refused in this life: it is not asked for again
+	watched                 string // spec of the order that is watched
+	attempts                int    // of Want
+	retryAt                 time.Time
+	setbacks                int // of resuming
+	resumeAt                time.Time
+	deadline                time.Time // of health
+	unhealthy               []ObjectStatus
+	healthy                 bool // all objects of the watched order, as last seen
 	// confirmFrom is when what is to be confirmed was applied in this life, confirmBy when the hub is to be reached.
 	confirmFrom, confirmBy time.Time
 	heldUntil              time.Time       // when a hold may be over

@@ -59,6 +59,7 @@ type Fetched struct {
 	Objects       int
 	HealthTimeout time.Duration
 	Requires      []bundle.Requirement
+	Prefetch      *bundle.Prefetch
 	Expires       time.Time     // zero: never
 	ConfirmWithin time.Duration // of a bundle that affects connectivity
 	Refusal       *Refusal
@@ -167,12 +168,13 @@ func (Tick) input()          {}
 // with a full or broken disk; an Effects without Persist may be carried out at once. Results come back as inputs. Where Persist cannot be
 // made durable, its records wait in order until they can, and the rest of the Effects fails: its results say so, and it is asked for again.
 type Effects struct {
-	Persist []Record  // in one commit
-	Look    bool      // read the assignment and the ack -> Looked
-	Fetch   []Fetch   // -> Fetched
-	Run     *Run      // -> Ran; at most one is under way
-	Correct []Correct // -> Corrected
-	Send    []Send    // -> Sent; hellos at once, the others one after another: the snapshot is there before the backlog
+	Persist  []Record   // in one commit
+	Look     bool       // read the assignment and the ack -> Looked
+	Fetch    []Fetch    // -> Fetched
+	Prefetch []Prefetch // -> Prefetched
+	Run      *Run       // -> Ran; at most one is under way
+	Correct  []Correct  // -> Corrected
+	Send     []Send     // -> Sent; hellos at once, the others one after another: the snapshot is there before the backlog
 	// Retain, where not nil, lists the manifests whose bundles must stay in the store; all others may go.
 	Retain []bundle.Digest
 	Wake   time.Time // zero: nothing to wait for

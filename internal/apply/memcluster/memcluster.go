@@ -43,7 +43,7 @@ type world struct {
 
 // Call is one request, for Fail.
 type Call struct {
-	Verb    string // apply, look, probe, diff, delete, foreign, watch, version
+	Verb    string // apply, look, probe, pulls, diff, delete, foreign, watch, version
 	Object  bundle.ObjectID
 	DryRun  bool
 	Account bundle.Account // who asks; empty: the agent itself
@@ -312,6 +312,34 @@ func (c *Cluster) Judge(ctx context.Context, ref apply.Ref, by *gate.Gate) (appl
 		seen.Verdict = apply.JudgedBy(by, c.Body(ref.ObjectID))
 	}
 	return seen, err
+}
+
+// Pulls implements apply.Cluster: there is one node, which has every image but those called missing.
+func (c *Cluster) Pulls(_ context.Context, puller apply.Ref) (apply.Pulls, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.call(Call{Verb: "pulls", Object: puller.ObjectID}); err != nil {
+		return apply.Pulls{}, err
+	}
+	o := c.objects[puller.ObjectID]
+	if o == nil {
+		return apply.Pulls{}, missing(puller.ObjectID)
+	}
+	pod := apply.PullPod{Node: "node"}
+	spec, _ := o.body["spec"].(map[string]any)
+	template, _ := spec["template"].(map[string]any)
+	inner, _ := template["spec"].(map[string]any)
+	containers, _ := inner["containers"].([]any)
+	for _, c := range containers {
+		container, _ := c.(map[string]any)
+		image, _ := container["image"].(string)
+		one := apply.PullContainer{Image: image, Reason: "RunContainerError"}
+		if strings.Contains(image, "missing") {
+			one.Reason, one.Message = "ErrImagePull", "not found"
+		}
+		pod.Containers = append(pod.Containers, one)
+	}
+	return apply.Pulls{Current: true, Nodes: 1, Pods: []apply.PullPod{pod}}, nil
 }
 
 // Probe implements apply.Cluster: a Service that is there answers 200.

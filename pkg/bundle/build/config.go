@@ -52,6 +52,7 @@ type ConfigPolicy struct {
 	Probes               []bundle.Probe      `json:"probes,omitempty"`
 	HealthTimeoutSeconds int                 `json:"healthTimeoutSeconds,omitempty"`
 	Replace              []string            `json:"replace,omitempty"`
+	Prefetch             *bundle.Prefetch    `json:"prefetch,omitempty"`
 	MaxDeletePercent     int                 `json:"maxDeletePercent,omitempty"`
 	AffectsConnectivity  bool                `json:"affectsConnectivity,omitempty"`
 	ConfirmWithinSeconds int                 `json:"confirmWithinSeconds,omitempty"`
@@ -68,7 +69,7 @@ type ExternalKind struct {
 func (p ConfigPolicy) policy() bundle.Policy {
 	policy := bundle.Policy{
 		Prune: true, Drift: bundle.DriftEnforce, DriftRules: p.DriftRules, Ignore: p.Ignore, IgnoreManagers: p.IgnoreManagers, Health: p.Health, Probes: p.Probes, HealthTimeoutSeconds: p.HealthTimeoutSeconds, Replace: p.Replace,
-		MaxDeletePercent: p.MaxDeletePercent, AffectsConnectivity: p.AffectsConnectivity, ConfirmWithinSeconds: p.ConfirmWithinSeconds, Supersedes: p.Supersedes,
+		Prefetch: p.Prefetch, MaxDeletePercent: p.MaxDeletePercent, AffectsConnectivity: p.AffectsConnectivity, ConfirmWithinSeconds: p.ConfirmWithinSeconds, Supersedes: p.Supersedes,
 	}
 	if p.Prune != nil {
 		policy.Prune = *p.Prune
