@@ -285,7 +285,7 @@ func (a *attempt) patch(name bundle.Name, dryRun bool) (Patch, error) {
 		return Patch{}, &ServerError{Class: Permanent, Words: err.Error()}
 	}
 	p.DryRun, p.Force = dryRun, a.force
-	if a.replace { // nobody holds a field of what does not exist
+	if a.replace || !a.ours() { // nobody holds a field of what does not exist, and what is not ours is not forced
 		p.Base, p.Yield = "", nil
 	}
 	return p, nil

@@ -8,11 +8,14 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/internal/apply/clustertest"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
 
 // Every way in which a server says a value other than it was sent: quantities, ports, defaults of kinds and of definitions, a policy that rewrites
@@ -195,4 +198,46 @@ func TestRealHealthByPolicy(t *testing.T) {
 	}
 	l.stop()
 	r.remove()
+}
+
+// Bundles bring secrets that others open: SealedSecret and ExternalSecret objects are applied, judged by their conditions, corrected and removed as
+// any custom resource is.
+func TestRealSealedAndExternalSecrets(t *testing.T) {
+	r := newReal(t)
+	crd := func(group, kind, version string) bundle.Object {
+		plural := strings.ToLower(kind) + "s"
+		return object(fmt.Sprintf(`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"%[3]s.%[1]s"},"spec":{"group":%[1]q,"scope":"Namespaced",
+			"names":{"kind":%[2]q,"plural":%[3]q},"versions":[{"name":%[4]q,"served":true,"storage":true,"subresources":{"status":{}},
+			"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`, group, kind, plural, version))
+	}
+	objects := []bundle.Object{
+		namespaceObject(r.name), crd("bitnami.com", "SealedSecret", "v1alpha1"), crd("external-secrets.io", "ExternalSecret", "v1"),
+		object(fmt.Sprintf(`{"apiVersion":"bitnami.com/v1alpha1","kind":"SealedSecret","metadata":{"name":"sealed","namespace":%q},"spec":{"encryptedData":{"password":"AgBy3i4OJSWK"},
+			"template":{"metadata":{"name":"sealed"},"type":"Opaque"}}}`, r.name)),
+		object(fmt.Sprintf(`{"apiVersion":"external-secrets.io/v1","kind":"ExternalSecret","metadata":{"name":"external","namespace":%q},"spec":{"refreshInterval":"1h",
+			"secretStoreRef":{"name":"vault","kind":"SecretStore"},"target":{"name":"external"},"data":[{"secretKey":"password","remoteRef":{"key":"shop"}}]}}`, r.name)),
+	}
+	d := desire(t, r.name, objects)
+	r.must(d)
+	l := watch(t, r.executor, true, func(w *apply.Watcher) { w.Track(d, r.inventory) })
+	l.healthy(t)
+	things := dynamic.NewForConfigOrDie(cluster.Shared(t).Config()).Resource(schema.GroupVersionResource{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets"}).Namespace(r.name)
+	status := `{"status":{"conditions":[{"type":"Ready","status":"False","reason":"SecretSyncedError","message":"could not get secret data from provider"}]}}`
+	if _, err := things.Patch(t.Context(), "external", types.MergePatchType, []byte(status), metav1.PatchOptions{FieldManager: "external-secrets"}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	l.healthy(t, "ExternalSecret.external-secrets.io/"+r.name+"/external InProgress")
+	if _, err := things.Patch(t.Context(), "external", types.MergePatchType, []byte(`{"spec":{"refreshInterval":"9h"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+	changed := "changed ExternalSecret.external-secrets.io/" + r.name + "/external [/spec/refreshInterval] [kubectl-edit]"
+	l.heard(t, changed, "corrected ExternalSecret.external-secrets.io/"+r.name+"/external <nil>")
+	l.stop()
+	r.inventory, _ = l.Inventory(bundle.Name(r.name))
+	r.remove()
+	for _, o := range objects {
+		if r.exists(o) {
+			t.Errorf("%s is left", o.ID)
+		}
+	}
 }

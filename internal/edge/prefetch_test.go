@@ -39,4 +39,15 @@ func TestPrefetchGoesBeforeTheApply(t *testing.T) {
 	}
 	d.assign(d.publish("1.2.0", 3, web("missing:2"), policy(bundle.PrefetchProceed)))
 	d.current("1.2.0")
+	// One that would go on for long makes way for the next version.
+	patient := policy(bundle.PrefetchHold)
+	d.assign(d.publish("1.3.0", 4, web("missing:3"), patient, func(m *bundle.Manifest) { m.Policy.Prefetch.TimeoutSeconds = 3600 }))
+	eventually(t, "the progress is told", func() bool { return strings.Contains(d.status("shop").Message, "missing:3") })
+	d.assign(d.publish("1.4.0", 5, web("web:4"), patient))
+	d.current("1.4.0")
+	for _, id := range s.cluster.Objects() {
+		if id.Kind == "DaemonSet" {
+			t.Errorf("left: %s", id)
+		}
+	}
 }

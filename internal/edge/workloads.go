@@ -27,14 +27,21 @@ type KubeWorkloads struct {
 	// watchdog reads what the agent's watchdog remembers.
 	watchdog func(context.Context) (watchdog.Memory, error)
 
-	mu    sync.Mutex
-	sink  func(fleetsync.Input)
-	specs map[bundle.Digest]string // by what was rendered
+	mu      sync.Mutex
+	sink    func(fleetsync.Input)
+	specs   map[bundle.Digest]string     // by what was rendered
+	pulling map[bundle.Name]*prefetching // the newest of each
+}
+
+// prefetching is one Prefetch while it lasts.
+type prefetching struct {
+	stop  context.CancelFunc
+	ended chan struct{}
 }
 
 // NewWorkloads keeps workloads in a cluster within the site's policy; inventories are kept in store.
 func NewWorkloads(cluster apply.Cluster, policy Policy, store fleetsync.Store, log *zap.Logger) *KubeWorkloads {
-	w := &KubeWorkloads{policy: policy, store: store, log: log, specs: map[bundle.Digest]string{}}
+	w := &KubeWorkloads{policy: policy, store: store, log: log, specs: map[bundle.Digest]string{}, pulling: map[bundle.Name]*prefetching{}}
 	w.watchdog = func(ctx context.Context) (watchdog.Memory, error) {
 		conn, own := cluster.(*kube.Conn)
 		if !own {
@@ -147,9 +154,22 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	return err
 }
 
-// Prefetch pulls a version's images. What cannot be rendered or is outside its scope is for Run to say.
+// Prefetch pulls a version's images. One that is under way for the same bundle is ended first: both would speak of the same DaemonSet. What cannot be
+// rendered or is outside its scope is for Run to say.
 func (w *KubeWorkloads) Prefetch(ctx context.Context, p fleetsync.Prefetch, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Prefetched)) fleetsync.Prefetched {
 	out := fleetsync.Prefetched{Name: p.Run.Bundle.Name, Spec: p.Run.Spec}
+	ctx, stop := context.WithCancel(ctx)
+	own := &prefetching{stop, make(chan struct{})}
+	defer close(own.ended)
+	defer stop()
+	w.mu.Lock()
+	before := w.pulling[out.Name]
+	w.pulling[out.Name] = own
+	w.mu.Unlock()
+	if before != nil {
+		before.stop()
+		<-before.ended
+	}
 	desired, _, err := w.prepare(p.Run, load)
 	if err != nil {
 		return out

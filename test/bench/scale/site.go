@@ -167,4 +167,8 @@ func (w *idle) Run(_ context.Context, run fleetsync.Run, load func(bundle.Digest
 	return ran
 }
 
+func (w *idle) Prefetch(_ context.Context, p fleetsync.Prefetch, _ func(bundle.Digest) (verify.Verified, error), _ func(fleetsync.Prefetched)) fleetsync.Prefetched {
+	return fleetsync.Prefetched{Name: p.Run.Bundle.Name, Spec: p.Run.Spec}
+}
+
 func (w *idle) Correct(fleetsync.Correct) {}
