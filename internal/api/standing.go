@@ -48,7 +48,7 @@ func (s Site) Standing() (Standing, string) {
 	working, drift := "", 0
 	for _, b := range s.State.Bundles {
 		switch word := bundleWord(b); b.Phase {
-		case fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseUnhealthy, fleetsync.PhaseReverting, fleetsync.PhaseReverted:
+		case fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseUnhealthy, fleetsync.PhaseReverting, fleetsync.PhaseReverted, fleetsync.PhaseHalted:
 			return StandingFailing, word
 		case fleetsync.PhaseCurrent:
 		default:

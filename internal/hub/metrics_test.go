@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -222,5 +226,34 @@ func TestF12_WhatIsNotTheStoresFaultLeavesItGreen(t *testing.T) {
 	}
 	if err := h.pulse.trouble(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMonitoringNamesWhatIsExported looks at every name in the alert rules and dashboards.
+func TestMonitoringNamesWhatIsExported(t *testing.T) {
+	descriptions := make(chan *prometheus.Desc, 1000)
+	newMetrics(&Hub{}).registry.Describe(descriptions)
+	close(descriptions)
+	exported := map[string]bool{}
+	for d := range descriptions {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		exported[name] = true
+	}
+	named := 0
+	for _, file := range []string{"alerts.yaml", "fleet-dashboard.json", "site-dashboard.json"} {
+		raw, err := os.ReadFile(filepath.Join("..", "..", "deploy", "monitoring", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`holdfast_hub_[a-z_]+`).FindAllString(string(raw), -1) {
+			named++
+			if base := strings.TrimSuffix(name, "_bucket"); !exported[name] && !exported[base] {
+				t.Errorf("%s: nothing exports %s", file, name)
+			}
+		}
+	}
+	if named < 5 {
+		t.Errorf("%d names were looked at", named)
 	}
 }

@@ -109,7 +109,7 @@ func phaseTone(freshness api.Freshness, p fleetsync.Phase) string {
 	switch p {
 	case fleetsync.PhaseCurrent:
 		return "current"
-	case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseReverting, fleetsync.PhaseReverted:
+	case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseReverting, fleetsync.PhaseReverted, fleetsync.PhaseHalted:
 		return "failing"
 	}
 	return "working"

@@ -95,7 +95,7 @@ const (
 
 // Phases are all of them.
 var Phases = []Phase{
-	PhaseFetching, PhaseAccepted, PhaseApplying, PhaseSettling, PhaseCurrent, PhaseUnhealthy, PhaseRefused, PhaseFailed, PhaseReverting, PhaseReverted, PhaseRemoving,
+	PhaseFetching, PhaseAccepted, PhaseApplying, PhaseSettling, PhaseCurrent, PhaseUnhealthy, PhaseRefused, PhaseFailed, PhaseReverting, PhaseReverted, PhaseHalted, PhaseRemoving,
 }
 
 // State is what is true at a site now: one snapshot, the latest wins by (Epoch's age at the hub, Sequence).
