@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/holdfast-fleet/holdfast/internal/buildinfo.version=$(VERSION)
 # What goes into a go build besides Go files is nothing; go itself knows what is up to date.
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
 
@@ -61,6 +61,15 @@ lint: ## vet, gofmt and the rules of .golangci.yaml
 	@test -z "$$(gofmt -l cmd pkg internal test)" || { gofmt -l cmd pkg internal test; echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
+
+.PHONY: vulncheck
+vulncheck: ## known vulnerabilities that the programs call (needs ../shared/vulndb or the network)
+	go run ./test/supply
+
+.PHONY: sbom
+sbom: build ## bin/*.cdx.json: what the programs are made of (CycloneDX)
+	@for p in holdfast holdfast-hub holdfast-edge; do \
+		go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0 bin -json -licenses=false -version $(VERSION) -output bin/$$p.cdx.json bin/$$p; done
 
 .PHONY: clean
 clean: ## remove what was built here
