@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,6 +134,7 @@ type cable struct {
 	cut    bool
 	conns  []net.Conn
 	frozen chan struct{} // until it is closed nothing is carried and nothing breaks; nil carries
+	drips  atomic.Bool   // one byte at a time, with a pause after each
 }
 
 func newCable(t testing.TB, target string) *cable {
@@ -179,6 +181,10 @@ type gate struct {
 }
 
 func (g *gate) Read(p []byte) (int, error) {
+	if g.c.drips.Load() && len(p) > 1 {
+		<-time.After(20 * time.Millisecond)
+		p = p[:1]
+	}
 	n, err := g.r.Read(p)
 	g.c.mu.Lock()
 	frozen := g.c.frozen

@@ -364,6 +364,35 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestT12_ADrippingLineIsGivenUp: somebody on the way keeps the connection alive and lets hardly anything through. A request ends in its time, the
+// connection is given up for another one, and what was stored is had then.
+func TestT12_ADrippingLineIsGivenUp(t *testing.T) {
+	b := newBench(t)
+	b.start(t, "127.0.0.1:0")
+	h := b.hub(t)
+	chunk := bytes.Repeat([]byte("x"), 64<<10)
+	mustGet[uint64](t)(h.Put(t.Context(), fleetsync.DesiredSubject("shop-1"), chunk))
+	c := newCable(t, b.server.Addr())
+	o := b.linkOptions(t, "shop-1", c.url())
+	o.ProbeTimeout = 200 * time.Millisecond
+	l, err := link.Dial(o)
+	must(t, err)
+	defer l.Close()
+	bustest.Await(t, l, fleetsync.LinkUp)
+	c.drips.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := l.Get(ctx, fleetsync.DesiredSubject("shop-1")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("on a dripping line: %v", err)
+	}
+	bustest.Await(t, l, fleetsync.LinkDown)
+	c.drips.Store(false)
+	bustest.Await(t, l, fleetsync.LinkUp)
+	if data, err := l.Get(t.Context(), fleetsync.DesiredSubject("shop-1")); err != nil || !bytes.Equal(data, chunk) {
+		t.Errorf("got %d bytes, %v", len(data), err)
+	}
+}
+
 func TestCutFailsWhatWaits(t *testing.T) {
 	b := newBench(t)
 	b.start(t, "127.0.0.1:0")

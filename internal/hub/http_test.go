@@ -181,3 +181,36 @@ func TestT24_TheAPISpeaksTLS13Alone(t *testing.T) {
 		t.Errorf("plain HTTP was answered: %s", answer)
 	}
 }
+
+// TestT12_ARequestThatDripsIsCutOff sends a request's head a byte at a time, which would otherwise hold a connection for as long as it likes.
+func TestT12_ARequestThatDripsIsCutOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits until the hub's patience is over")
+	}
+	h := startHub(t, configOf(t, t.TempDir()))
+	target := contextOf(t, h)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(target.CA))
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(target.URL, "https://"), &tls.Config{RootCAs: roots, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	closed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, conn)
+		closed <- err
+	}()
+	drip := time.NewTicker(100 * time.Millisecond)
+	defer drip.Stop()
+	for end := time.After(3 * readHeaderTime); ; {
+		select {
+		case <-closed:
+			return
+		case <-end:
+			t.Fatalf("after %s the connection is still open", 3*readHeaderTime)
+		case <-drip.C:
+			_, _ = conn.Write([]byte("G"))
+		}
+	}
+}
