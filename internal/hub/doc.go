@@ -9,6 +9,7 @@
 //	H4  An assignment is changed by compare-and-swap on the bus; its sequence only grows.
 //	H5  A site is told that an event is safe only after the event is on the disk and folded.
 //	H6  Every fact it shows about a site carries its time; whether it is fresh is decided when somebody asks.
+//	H7  Rollouts are decided by package rollout, on one hub of a bus at a time; what is decided is stored before it is done (rollouts.go, L1–L4).
 //
-// view.go, assign.go and timeline.go decide without I/O or clock; the other files carry out.
+// view.go, assign.go, rollout_facts.go and timeline.go decide without I/O or clock; the other files carry out.
 package hub

@@ -157,7 +157,8 @@ func offered(current fleetsync.Assignment, site SiteRecord, name bundle.Name, id
 // older copy of the assignment and means to put the offer in loses the compare-and-swap.
 func withdrawn(current fleetsync.Assignment, site SiteRecord, name bundle.Name, id string, o rollout.Offer, now time.Time) (fleetsync.Assignment, bool, error) {
 	bundles := current.Bundles
-	if has, _ := assignedIn(current, name); has.Rollout != nil && has.Rollout.ID == id {
+	// A later attempt is not this one's to take back.
+	if has, _ := assignedIn(current, name); has.Rollout != nil && has.Rollout.ID == id && has.Rollout.Attempt <= o.Attempt {
 		bundles = without(current.Bundles, name)
 		if o.Goal.Digest != "" {
 			bundles = withSorted(bundles, goalIn(current, name, o.Goal))

@@ -30,12 +30,14 @@ const Password = "not a secret: a key for one run"
 type Fleet struct {
 	Dir   string
 	Sites map[string]*Site
-	bin   string
-	nats  string
-	api   string
-	hub   *process
-	env   []string
-	count int // release counter
+	// HubFlags are more flags of the hub, from its next start on.
+	HubFlags []string
+	bin      string
+	nats     string
+	api      string
+	hub      *process
+	env      []string
+	count    int // release counter
 }
 
 // Site is one site of the fleet.
@@ -75,8 +77,8 @@ func (f *Fleet) Env() []string { return f.env }
 // StartHub starts the hub and waits until it answers.
 func (f *Fleet) StartHub(ctx context.Context) error {
 	var err error
-	f.hub, err = start(f.Dir, "hub", f.env, filepath.Join(f.bin, "holdfast-hub"), "run", "--data", filepath.Join(f.Dir, "hub"),
-		"--trust", filepath.Join(f.Dir, "trust.json"), "--listen-nats", f.nats, "--listen-api", f.api, "--host", "127.0.0.1")
+	f.hub, err = start(f.Dir, "hub", f.env, filepath.Join(f.bin, "holdfast-hub"), append([]string{"run", "--data", filepath.Join(f.Dir, "hub"),
+		"--trust", filepath.Join(f.Dir, "trust.json"), "--listen-nats", f.nats, "--listen-api", f.api, "--host", "127.0.0.1"}, f.HubFlags...)...)
 	if err != nil {
 		return err
 	}
