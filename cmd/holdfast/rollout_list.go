@@ -32,7 +32,7 @@ func rolloutsPage(rollouts []api.Rollout, now time.Time) page {
 		for _, w := range r.Waves {
 			done += w.Tally.Succeeded
 			failed += w.Tally.Failed + w.Tally.Reverted
-			if w.State == "open" || w.State == "soaking" {
+			if r.Ended == nil && (w.State == "open" || w.State == "soaking") {
 				wave = w.Name + " " + w.State
 			}
 		}

@@ -1,5 +1,6 @@
 // Command demo runs the main job on this machine and shows it: a hub, three sites with a Kubernetes control plane each, a signed bundle that
-// becomes healthy everywhere, a cut line during which one site keeps itself right, and a new version that reaches it when the line is mended.
+// becomes healthy everywhere, a cut line during which one site keeps itself right, and a new version that reaches it when the line is mended. Then a
+// broken version stops at its canary, and the repaired one goes out in waves.
 //
 //	KEEP=1        leaves everything running until Ctrl-C and prints how to use it
 //	BUNDLE=<dir>  takes any folder of manifests instead of deploy/examples/shop
@@ -66,13 +67,14 @@ func run(ctx context.Context) error {
 	if d.fleet, err = fleet.New(dir, "bin"); err != nil {
 		return err
 	}
+	d.fleet.HubFlags = []string{"--heartbeat", "2s"} // a site that is away is missed soon
 	defer func() {
 		d.fleet.Close()
 		for _, c := range d.clusters {
 			_ = c.Stop()
 		}
 	}()
-	for _, act := range []func(context.Context) error{d.open, d.firstRelease, d.outage, d.mend} {
+	for _, act := range []func(context.Context) error{d.open, d.firstRelease, d.outage, d.mend, d.canary, d.fixed} {
 		if err := act(ctx); err != nil {
 			return err
 		}
