@@ -1,12 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 )
@@ -14,23 +13,23 @@ import (
 // contextLimit bounds a context file, in bytes.
 const contextLimit = 1 << 20
 
-// contextPath is where the hub's address is looked for: --context, HOLDFAST_CONTEXT, the user's configuration.
+// contextPath is where the hub's address is looked for: --context, a file or the name of a kept one; HOLDFAST_CONTEXT; the one in use.
 func (d *desk) contextPath() (path string, chosen bool) {
 	if d.contextFile != "" {
+		if dir, _, err := contextsDir(); err == nil && !strings.ContainsAny(d.contextFile, `/.`) {
+			if kept, err := contextFileOf(dir, d.contextFile); err == nil {
+				if _, err := os.Stat(kept); err == nil {
+					return kept, true
+				}
+			}
+		}
 		return d.contextFile, true
 	}
 	if env := os.Getenv("HOLDFAST_CONTEXT"); env != "" {
 		return env, true
 	}
-	base := os.Getenv("XDG_CONFIG_HOME")
-	if base == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", false
-		}
-		base = filepath.Join(home, ".config")
-	}
-	return filepath.Join(base, "holdfast", "context.json"), false
+	_, used, _ := contextsDir() // no home: no file either
+	return used, false
 }
 
 const contextHint = "the hub writes a context file for its admin at first start; give it with --context FILE or HOLDFAST_CONTEXT"
@@ -50,11 +49,5 @@ func (d *desk) readContext() (api.ContextFile, error) {
 	case err != nil:
 		return c, fmt.Errorf("context: %w", err)
 	}
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return c, &failure{code: exitFailed, message: fmt.Sprintf("context %s: not a context file: %s", path, err), hint: contextHint, cause: err}
-	}
-	if c.URL == "" || c.Token == "" {
-		return c, &failure{code: exitFailed, message: fmt.Sprintf("context %s: url and token are needed", path), hint: contextHint}
-	}
-	return c, nil
+	return decodeContext(path, raw)
 }

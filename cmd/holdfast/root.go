@@ -24,13 +24,13 @@ which is found by --context, HOLDFAST_CONTEXT or ~/.config/holdfast/context.json
 	}
 	root.SetOut(d.out)
 	root.SetErr(d.talk)
-	root.PersistentFlags().StringVar(&d.contextFile, "context", "", "context `file` that says where the hub is")
+	root.PersistentFlags().StringVar(&d.contextFile, "context", "", "context `file` that says where the hub is, or the name of a kept one")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd, "%s", err)
 	})
 	root.AddCommand(
 		newInit(d), newKey(d), newRootOfTrust(d), newBundle(d), newToken(d), newSite(d), newUser(d), newAssign(d), newUnassign(d),
-		newGroup(d), newRollout(d),
+		newGroup(d), newRollout(d), newGet(d), newApply(d), newContext(d), newDoctor(d),
 		newStatus(d), newDrift(d), newEvents(d), newAudit(d), newVersion(d), newExitCodes(),
 	)
 	return root
