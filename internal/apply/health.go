@@ -56,7 +56,7 @@ func JudgedBy(by *gate.Gate, object map[string]any) Verdict { return verdictOf(b
 const probeEvery = 30 * time.Second
 
 // look asks for an object's health: by its gate or by Kubernetes' conventions, then by its probes.
-func (o *Object) look(ctx context.Context, cluster Cluster) (Verdict, error) {
+func (o *Object) look(ctx context.Context, cluster Cluster) (Seen, error) {
 	var seen Seen
 	var err error
 	if o.Gate != nil {
@@ -65,18 +65,20 @@ func (o *Object) look(ctx context.Context, cluster Cluster) (Verdict, error) {
 		seen, err = cluster.Look(ctx, o.Ref, ViewStatus)
 	}
 	if err != nil || seen.Status != StatusCurrent {
-		return seen.Verdict, err
+		return seen, err
 	}
 	for _, p := range o.Probes {
 		status, err := cluster.Probe(ctx, p)
 		switch {
 		case err != nil:
-			return Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: %s", p.Port, p.Path, err)}, nil
+			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: %s", p.Port, p.Path, err)}
+			return seen, nil
 		case status < 200 || status > 399:
-			return Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: status %d", p.Port, p.Path, status)}, nil
+			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: status %d", p.Port, p.Path, status)}
+			return seen, nil
 		}
 	}
-	return seen.Verdict, nil
+	return seen, nil
 }
 
 // The pauses between two looks at one object's status.

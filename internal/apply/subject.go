@@ -27,6 +27,7 @@ type subject struct {
 	fight         Fight
 
 	lookWanted bool
+	lookedAt   string // resource version that the verdict is about
 	verdict    Verdict
 	pace       pacing
 }
@@ -325,13 +326,13 @@ func (w *Watcher) look(ctx context.Context, s *subject, desired *Desired) time.D
 	w.mu.Lock()
 	s.lookWanted = false
 	w.mu.Unlock()
-	verdict, err := s.object.look(ctx, w.executor.as(desired.Scope.Account))
+	seen, err := s.object.look(ctx, w.executor.as(desired.Scope.Account))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.executor.options.Now()
 	switch {
 	case err == nil:
-		s.verdict = verdict
+		s.verdict, s.lookedAt = seen.Verdict, seen.ResourceVersion
 	case isAbsent(err) && s.object.leaves && s.item.UID != "":
 		s.verdict = Verdict{StatusCurrent, "done and gone"}
 	case isAbsent(err):

@@ -342,6 +342,10 @@ func (w *Watcher) sighted(at lookout, k *watch, s Sighting) {
 		}
 		k.seen = now
 		w.everyAt(at, func(key subjectKey, s *subject) {
+			// Before this list, or while the watch was broken, a status may have changed that nobody told of.
+			if fact, there := now[key.object]; there && !s.object.passive() && fact.ResourceVersion != s.lookedAt {
+				s.lookWanted = true
+			}
 			if s.suspicion(k) != Unsuspicious || s.recheck || s.drift != nil || s.lookWanted {
 				w.enqueue(key)
 			}

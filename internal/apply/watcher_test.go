@@ -217,6 +217,25 @@ func TestRespectBeginsWithWhatWasApplied(t *testing.T) {
 	}
 }
 
+// A status that changes before the first list of a watch, or while it is broken, is seen with the list.
+func TestF21_HealthThatChangedUnwatched(t *testing.T) {
+	s := newSite(t)
+	d := desire(t, "shop", []bundle.Object{deployment("default", "web", 1)})
+	s.must(d)
+	s.cluster.Fail(func(c memcluster.Call) error {
+		if c.Verb == "watch" {
+			return &apply.ServerError{Class: apply.Passing, Code: 503, Words: "not now"}
+		}
+		return nil
+	})
+	l := watch(t, s.executor, true, s.track(d))
+	l.healthy(t)
+	s.cluster.SetVerdict(d.Objects[0].ObjectID, apply.Verdict{Status: apply.StatusFailed})
+	s.cluster.Fail(nil)
+	s.cluster.Break(nil)
+	l.healthy(t, "Deployment.apps/default/web Failed")
+}
+
 // Expressions and probes of the policy take part in the bundle's health, and a kind that is otherwise healthy by being there is looked at.
 func TestHealthByPolicy(t *testing.T) {
 	s := newSite(t)
