@@ -308,8 +308,11 @@ func (e *engine) offer(x *replica, o rollout.Offer) {
 	ref := fleetsync.RolloutRef{ID: id, Attempt: o.Attempt}
 	if len(current.Bundles) == 0 || current.Bundles[0].Digest != o.Goal.Digest || current.Bundles[0].Rollout == nil || *current.Bundles[0].Rollout != ref {
 		sequence = e.put(o, &ref)
+		away := e.placed[id][o.Site] && !e.ended[id][o.Site]
 		e.placed[id][o.Site], e.ended[id][o.Site] = true, false
-		e.budget(x.r)
+		if !away { // offering anew to a site that is away already makes nothing worse
+			e.budget(x.r)
+		}
 	}
 	if err := x.r.Placed(o.Site, o.Attempt, sequence); err != nil {
 		e.h.w.broken("rollout %s: %v", id, err)
@@ -389,8 +392,11 @@ func (h *hub) says(state *fleetsync.State) {
 		if well {
 			h.engine.said[id][state.Site] = true
 		}
-		if well || b.Phase == fleetsync.PhaseReverted {
-			h.engine.ended[id][state.Site] = true
+		switch b.Phase {
+		case fleetsync.PhaseCurrent, fleetsync.PhaseReverted:
+			h.engine.ended[id][state.Site] = well || b.Phase == fleetsync.PhaseReverted
+		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed:
+			h.engine.ended[id][state.Site] = false
 		}
 	}
 }

@@ -125,6 +125,12 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 	begun := h.inForce() || h.Intent != nil && h.Intent.Spec == h.Want.Spec
 	if !begun {
+		if digest := h.Want.Bundle.Digest; digest != e.marks[name].Digest && !h.before(digest) {
+			// It was the last good one when it was ordered, and a newer one has become healthy since: by now it would lower the counter.
+			delete(h.loaded, digest)
+			e.refuse(now, Fetched{Name: name, Refusal: &Refusal{string(verify.OlderCounter), "a newer release has become healthy here since it was ordered"}}, h, out)
+			return
+		}
 		if e.unseen { // the hub may have taken it back while the site was away (F20)
 			return
 		}
