@@ -43,6 +43,14 @@ e2e: build controlplane ## only the end-to-end tests
 sim: ## the fleet simulation; SEEDS=10000 for more
 	go test ./internal/sim -run Fleet -v -seeds $(or $(SEEDS),2000)
 
+.PHONY: powercut
+powercut: ## power cuts under a writing store, on a file system of its own; N=200 for more
+	HOLDFAST_CUTS=$(or $(N),50) go test -count=1 ./internal/store -run TestF04_PowerCut -v -timeout 60m
+
+.PHONY: mutants
+mutants: ## prove that the tests notice each deliberate bug of test/mutants
+	go run ./test/mutants
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@test/fuzz.sh $(or $(FUZZTIME),10s)

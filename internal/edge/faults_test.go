@@ -150,6 +150,28 @@ func killedAt(t *testing.T, n int, outcome memstore.Outcome) {
 	}
 }
 
+// Nothing is applied before the intent to do so is durable.
+func TestF03_NothingBeforeItsRecord(t *testing.T) {
+	l := newLife(t)
+	l.disk.Fail(func(_ int, records []fleetsync.Record) memstore.Outcome {
+		if slices.ContainsFunc(records, func(r fleetsync.Record) bool { return strings.Contains(string(r.Value), `"intent":`) }) {
+			return memstore.Full
+		}
+		return memstore.Done
+	})
+	l.start()
+	l.assign(l.one)
+	l.whole("the hub knows that the store takes no intent", func() bool { return strings.Contains(l.seen().Store, "storageDegraded") })
+	requests := l.cluster.Requests()
+	l.whole("the store was tried again", func() bool { return l.disk.Commits() > 0 && strings.Contains(l.seen().Store, "storageDegraded") })
+	if l.value("a") != "" || l.value("b") != "" {
+		t.Errorf("a is %q, b is %q after %d requests, and no intent is durable", l.value("a"), l.value("b"), requests)
+	}
+	l.disk.Fail(nil)
+	l.current("1.0.0")
+	l.complete()
+}
+
 // A full disk: the hub is told, drift is corrected, a new version is not taken; when there is room again the site catches up by itself.
 func TestF05_FullDisk(t *testing.T) {
 	l := newLife(t)

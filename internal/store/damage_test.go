@@ -15,7 +15,10 @@ import (
 	"testing"
 
 	"github.com/holdfast-fleet/holdfast/internal/store/record"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/anchor"
 )
 
 // Roles of a re-executed test binary.
@@ -26,6 +29,7 @@ const (
 	openRole  = "open"
 
 	memoryRole = "memory"
+	deadRole   = "dead disk"
 
 	exitOK, exitDamaged, exitLost, exitOther = 0, 10, 11, 12
 )
@@ -36,6 +40,8 @@ func TestMain(m *testing.M) {
 		os.Exit(writeForEver(dir))
 	case openRole:
 		os.Exit(openAndCompare(dir))
+	case deadRole:
+		os.Exit(surviveDeadDisk(dir))
 	case memoryRole:
 		os.Exit(useMemory(dir))
 	}
@@ -57,6 +63,11 @@ func writeForEver(dir string) int {
 		fmt.Println("error", err)
 		return exitOther
 	}
+	beside, err := anchor.Open(filepath.Dir(dir))
+	if err != nil {
+		fmt.Println("error", err)
+		return exitOther
+	}
 	first := 0
 	if b, err := s.Get("count"); err == nil {
 		first, _ = strconv.Atoi(string(b))
@@ -66,6 +77,11 @@ func writeForEver(dir string) int {
 		// Large enough that memory tables are flushed now and then.
 		big := bytes.Repeat([]byte(n+" "), record.MaxValue/4/(len(n)+1))
 		if err := s.Commit(fleetsync.Record{Key: "left/" + strconv.Itoa(i%50), Value: big}, rec("right/"+strconv.Itoa(i%50), n), rec("count", n)); err != nil {
+			fmt.Println("error", err)
+			return exitOther
+		}
+		mark := verify.Mark{Counter: bundle.Counter(i), Digest: bundle.DigestOf([]byte(n))}
+		if err := beside.Save(anchor.Anchor{Counters: verify.Counters{"shop": mark}, StoreHead: s.Head()}); err != nil {
 			fmt.Println("error", err)
 			return exitOther
 		}

@@ -30,6 +30,10 @@ func TestT18_EnvelopesOpenOnlyForTheirTypeAndKey(t *testing.T) {
 	if err := Open(TypeHello, sealed, key.Public().(ed25519.PublicKey), &Hello{}); err == nil {
 		t.Error("an ack was taken for a hello")
 	}
+	relabelled := bytes.Replace(sealed, []byte(TypeAck), []byte(TypeHello), 1)
+	if err := Open(TypeHello, relabelled, key.Public().(ed25519.PublicKey), &Hello{}); !errors.Is(err, ErrForged) {
+		t.Errorf("an ack that says it is a hello: %v", err)
+	}
 	if err := Open(TypeAck, append(sealed, '{', '}'), key.Public().(ed25519.PublicKey), &ack); err == nil {
 		t.Error("bytes after the message were taken")
 	}

@@ -1,0 +1,62 @@
+package main
+
+// mutant is one deliberate bug: a small edit of one file, and the test that must notice it.
+type mutant struct {
+	name     string // what the bug is
+	file     string // from the root of the repository
+	old, new string // old stands in the file exactly once
+	pkg, run string // package and -run pattern of the test that must fail
+}
+
+// ledger is the bugs that would hurt most. Each is one that a hurried hand could make.
+var ledger = []mutant{
+	// What a site may take.
+	{"an assignment for another site is taken", "pkg/sync/edge.go", "case a.Site != e.cfg.Site:", `case a.Site == "":`, "pkg/sync", "TestEdgeTranscripts"},
+	{"an older assignment is taken", "pkg/sync/edge.go", "case e.assignment != nil && a.Sequence < e.assignment.Sequence:", "case a.Sequence == 0:", "pkg/sync", "TestEdgeTranscripts"},
+	{"a sequence that comes twice is taken for delivered", "pkg/sync/edge.go", "if sameOrders(a, *e.assignment) {", "if sameOrders(a, a) {", "pkg/sync", "TestEdgeTranscripts"},
+	{"the signature of what the hub says is not checked", "pkg/sync/envelope.go", "!ed25519.Verify(key, signedBytes(messageType, envelope.Payload), envelope.Signature)", "len(envelope.Signature) == 0", "pkg/sync", "Envelope"},
+	{"the signature does not cover the type of a message", "pkg/sync/envelope.go", `"holdfast.dev\n"+messageType+"\n"`, `"holdfast.dev\n"`, "pkg/sync", "Envelope"},
+	{"the counter is not checked", "pkg/sync/progress.go", "if ok && in.Counter < e.marks[in.Name].Counter && !h.before(in.Digest) {", "if ok && in.Counter == 0 && !h.before(in.Digest) {", "pkg/sync", "TestEdgeTranscripts"},
+	{"the last good version is ordered back behind a healthy newer one", "pkg/sync/progress.go", "digest != e.marks[name].Digest && !h.before(digest) {", `digest == "" {`, "pkg/sync", "TestEdgeTranscripts"},
+	{"a store that takes no writes takes orders", "pkg/sync/edge.go", `in.Assignment != nil && e.store.why == "" && fresh(`, "in.Assignment != nil && fresh(", "pkg/sync", "TestEdgeTranscripts"},
+
+	// What a site does.
+	{"an apply begins without an intent", "pkg/sync/progress.go", "	h.Intent = h.Want\n", "", "internal/sim", "TestF20_"},
+	{"a quarantined order is tried again", "pkg/sync/progress.go", "due := !h.refused && h.Quarantined != h.Want.Spec && ", "due := !h.refused && ", "pkg/sync", "TestEdgeTranscripts"},
+	{"a revert has no intent", "pkg/sync/progress.go", "h.Quarantined, h.Intent = h.Want.Spec, h.Good", "h.Quarantined = h.Want.Spec", "pkg/sync", "TestEdgeTranscripts"},
+	{"what was in force is not watched after a restart", "pkg/sync/progress.go", `old != nil && (h.watched == "" || h.Phase == PhaseReverting)`, "old != nil && h.Phase == PhaseReverting", "pkg/sync", "TestEdgeTranscripts"},
+	{"an effect is carried out before its record is durable", "internal/edge/agent.go", "		waiting = append(waiting, effects)\n", "		a.carryOut(ctx, effects)\n", "internal/edge", "TestF03_NothingBeforeItsRecord"},
+
+	// What is told.
+	{"an event is forgotten before it is acknowledged", "pkg/sync/outbox.go", "beyond, size := o.at(o.Acked+1), 0", "beyond, size := len(o.entries), tailBytes", "internal/sim", "TestF02_"},
+	{"events are dropped without a gap record", "pkg/sync/outbox.go", "		records = append(records, r)\n		o.insert(o.at(gap.Sequence), gap, r)\n", "		o.insert(o.at(gap.Sequence), gap, r)\n", "internal/sim", "TestF14_"},
+	{"security events are dropped like others", "pkg/sync/classes.go", "EventRefused:        classKept,", "EventRefused:        classDebug,", "internal/sim", "TestF14_"},
+	{"a doubled event counts twice", "pkg/sync/ingest.go", "		case known:\n", "		case known && event.Sequence == 0:\n", "pkg/sync", "TestF15_|TestIngest|Counts|I1"},
+	{"the acknowledgement goes over a hole", "pkg/sync/ranges.go", "	return rs[0].To\n", "	return rs[len(rs)-1].To\n", "pkg/sync", "Ingest|Ack|Hole|Gap|TestF1"},
+	{"an older snapshot wins", "pkg/sync/ingest.go", "return state.Sequence > in.state.Sequence", "return state.Sequence > 0", "pkg/sync", "Ingest|State|Snapshot|Order"},
+
+	// What is believed.
+	{"the content's digest is not compared", "pkg/verify/content.go", "digest != info.Digest {", `digest == "" {`, "pkg/verify", "T[0-9]+"},
+	{"an older counter passes", "pkg/verify/counters.go", "	case counter < mark.Counter:\n", "	case counter == 0:\n", "pkg/verify", "T[0-9]+|Counters"},
+	{"merged counters take the lower", "pkg/verify/counters.go", "if !seen || have.older(mark) || !mark.older(have) && mark.Digest < have.Digest {", "if !seen || mark.older(have) {", "pkg/verify", "T[0-9]+|Counters|Merge"},
+	{"a revoked key signs", "pkg/verify/manifest.go", "		if !signer.revoked {\n", "		if signer.id != \"\" {\n", "pkg/verify", "T[0-9]+|Revoked|Signers"},
+	{"a key signs names that are not its own", "pkg/verify/manifest.go", "		if signer.may(m.Name) {\n", "		if signer.id != \"\" {\n", "pkg/verify", "T[0-9]+|Trust"},
+	{"one signer is enough for every threshold", "pkg/verify/manifest.go", "if signers := count(valid); signers < s.threshold {", "if signers := count(valid); signers < 1 {", "pkg/verify", "T[0-9]+|Threshold|Signers"},
+	{"a security floor is not looked at", "pkg/verify/manifest.go", "s.manifest.Counter < floor {", "floor == 1<<62 {", "pkg/verify", "T[0-9]+|Floor"},
+	{"an expired release is taken for the first time", "pkg/verify/manifest.go", "expires != nil && !now.Before(*expires) {", "expires != nil && now.IsZero() {", "pkg/verify", "T[0-9]+|Expir"},
+	{"counters beside the store can be lowered", "pkg/verify/anchor/anchor.go", "a.Counters = verify.Merge(last.Counters, a.Counters)", "_ = verify.Merge(last.Counters, a.Counters)", "pkg/verify/anchor", "."},
+
+	// How a fleet is moved.
+	{"silence is success", "internal/rollout/dark.go", "s.Outcome, s.Was, s.Dark = Unknown, s.Outcome, now", "s.Outcome, s.Was, s.Dark = Succeeded, s.Outcome, now", "internal/rollout", "TestR01_|TestR1_|TestP05_|TestRollout"},
+	{"an abort is forgotten by a late report", "internal/rollout/evidence.go", "	if r.Phase == Aborted {\n", "	if r.Phase == Completed {\n", "internal/rollout", "TestR07_|TestP05_"},
+	{"there is no grace after a start", "internal/rollout/decide.go", "case r.Active() && now.Before(r.Grace):", "case r.Active() && now.IsZero():", "internal/rollout", "TestR19_"},
+	{"evidence of another attempt counts", "internal/rollout/evidence.go", "	case e.Attempt != s.Attempt:\n", "	case e.Attempt == 0:\n", "internal/rollout", "TestR08_|TestP05_"},
+	{"a deadline does not stop", "internal/rollout/gate.go", "		if !now.Before(limit) {\n", "		if limit.IsZero() {\n", "internal/rollout", "TestR04_"},
+	{"the budget is not looked at", "internal/rollout/offer.go", "full := x.tallies[w].Unavailable >= wave.MaxUnavailable", "full := wave.MaxUnavailable < 0", "internal/rollout", "TestR10_|TestP05_"},
+	{"a window is not looked at", "internal/rollout/offer.go", "	if schedule.Empty() {\n", "	if schedule.Empty() || w >= 0 {\n", "internal/rollout", "TestR17_"},
+	{"who starts a rollout approves it", "internal/rollout/act.go", "	case by.Name == r.By:\n", "	case by.Name == \"\" && r.By == \"\":\n", "internal/rollout", "TestR20_"},
+	{"a leader that was replaced still acts", "internal/rollout/act.go", "	if token < r.Fence {\n", "	if token == 0 {\n", "internal/rollout", "Lead|TestF09|TestF24|TestR19_|Fence"},
+
+	// What is on the disk.
+	{"writes are acknowledged before they are on the disk", "internal/store/store.go", "WithSyncWrites(true)", "WithSyncWrites(false)", "internal/store", "TestF04_"},
+}
