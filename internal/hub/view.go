@@ -38,7 +38,7 @@ type siteView struct {
 	desired  fleetsync.Assignment
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
-	behind   int // hellos in a row that knew of a newer snapshot than is held
+	behind   int // hellos in a row that knew of another snapshot than is held
 	refused  int
 	refusal  string // the newest
 	refuseAt time.Time
@@ -191,7 +191,7 @@ func (s *siteView) foldHello(m stream.Message) error {
 		return err
 	}
 	s.hello, s.helloAt = hello, m.Time
-	if state, _ := s.ingest.Snapshot(); hello.State > 0 && (state == nil || state.Epoch != hello.Epoch || state.Sequence < hello.State) {
+	if state, _ := s.ingest.Snapshot(); hello.State > 0 && (state == nil || state.Epoch != hello.Epoch || state.Sequence != hello.State) {
 		s.behind++
 	} else {
 		s.behind = 0
@@ -222,6 +222,10 @@ func (v *View) Ack(id bundle.SiteID) (ack fleetsync.Ack, ok bool) {
 	ack, ok = site.ingest.Ack()
 	if site.behind >= behindLong && ack.Epoch == site.hello.Epoch {
 		ack.Snapshot, ok = site.hello.State, true
+		// A life that could not make its sequences durable has used them, and a later one begins below: it must go above what is held.
+		if state, _ := site.ingest.Snapshot(); state != nil && state.Epoch == ack.Epoch {
+			ack.Snapshot = max(ack.Snapshot, state.Sequence)
+		}
 	}
 	return ack, ok
 }

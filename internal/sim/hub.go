@@ -69,7 +69,8 @@ type acked struct {
 
 type beat struct {
 	fleetsync.Hello
-	at time.Time
+	at     time.Time
+	behind int // hellos in a row that knew of another snapshot than is held
 }
 
 // sealed are the signed messages of a site, made when somebody asks for them.
@@ -353,6 +354,36 @@ func (h *hub) poke(id bundle.SiteID) {
 	}
 }
 
+// greet notes a hello. A site that twice knows of another snapshot than is held is asked for a newer one, as internal/hub/view.go does.
+func (h *hub) greet(id bundle.SiteID, hello fleetsync.Hello) {
+	h.heard[id] = h.w.now
+	behind := 0
+	state, _ := h.of(id).Snapshot()
+	if hello.State > 0 && (state == nil || state.Epoch != hello.Epoch || state.Sequence != hello.State) {
+		behind = h.hello[id].behind + 1
+	}
+	h.hello[id] = beat{hello, h.w.now, behind}
+	if err := h.of(id).Hello(hello, h.w.now); err != nil {
+		h.w.broken("%s: hello: %v", id, err)
+	}
+	if ack, _ := h.of(id).Ack(); behind >= 2 && ack.Epoch == hello.Epoch {
+		ack.Snapshot = hello.State
+		if state != nil && state.Epoch == ack.Epoch {
+			ack.Snapshot = max(ack.Snapshot, state.Sequence)
+		}
+		h.acknowledge(id, ack)
+	}
+}
+
+func (h *hub) acknowledge(id bundle.SiteID, ack fleetsync.Ack) {
+	if before := h.disk.acks[id]; ack.Epoch == before.Epoch && ack.Upto < before.Upto {
+		h.w.broken("P04: the acknowledgement of %s falls from %d to %d", id, before.Upto, ack.Upto)
+	}
+	h.disk.acks[id] = acked{ack, h.w.now}
+	h.sealed[id] = sealed{assignment: h.sealed[id].assignment}
+	h.poke(id)
+}
+
 // look is what a site reads: the newest assignment and ack.
 func (h *hub) look(id bundle.SiteID) (assignment, ack []byte) {
 	s := h.sealed[id]
@@ -404,12 +435,7 @@ func (h *hub) catchUp() {
 	}
 	for _, s := range h.w.sites {
 		if ack, ok := h.of(s.id).Ack(); ok && dirty[s.id] && !reflect.DeepEqual(ack, h.disk.acks[s.id].Ack) {
-			if before := h.disk.acks[s.id]; ack.Epoch == before.Epoch && ack.Upto < before.Upto {
-				h.w.broken("P04: the acknowledgement of %s falls from %d to %d", s.id, before.Upto, ack.Upto)
-			}
-			h.disk.acks[s.id] = acked{ack, h.w.now}
-			h.sealed[s.id] = sealed{assignment: h.sealed[s.id].assignment}
-			h.poke(s.id)
+			h.acknowledge(s.id, ack)
 		}
 	}
 }

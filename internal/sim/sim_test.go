@@ -27,9 +27,6 @@ func world(seed uint64) Config {
 	}
 	if seed%12 == 0 { // moved by rollouts
 		c.Rollouts, c.Sites, c.Length, c.Fair = true, 5, 4*time.Hour, 8*time.Hour
-		// Known hole: a start on a disk that takes no writes sends snapshots under sequences that the next life uses again, and the hub's picture stays
-		// behind until there are as many. So no full disks here.
-		c.Disk = 0
 		c.HeartBeat, c.Cut, c.Rejected = 2*time.Minute, c.Cut/10, c.Rejected/4
 		c.Skew = time.Duration(pick(31, 0, 0, 20, 3600)) * time.Second
 	}

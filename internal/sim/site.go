@@ -405,11 +405,7 @@ func (s *site) arrive(r report, hello *fleetsync.Hello) {
 	case r.state != nil || r.batch != nil:
 		h.arrive(r)
 	case hello != nil:
-		h.heard[s.id] = s.w.now
-		h.hello[s.id] = beat{*hello, s.w.now}
-		if err := h.of(s.id).Hello(*hello, s.w.now); err != nil {
-			s.w.broken("%s: hello: %v", s.id, err)
-		}
+		h.greet(s.id, *hello)
 	}
 }
 

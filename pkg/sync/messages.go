@@ -300,7 +300,8 @@ type Ack struct {
 	// Missing is what the hub does not have and is to get again, or a gap event for it; at most 16 runs. Also below Upto of an older Ack: a hub that
 	// was restored from a backup asks for what it once had.
 	Missing []Range `json:"missing,omitempty"`
-	// Snapshot is the sequence of a snapshot that the site has sent and the hub does not have: it, or a newer one, is to be sent again.
+	// Snapshot asks for a snapshot above this sequence: the site has sent it and the hub does not have it, or the hub holds it and the site knows nothing
+	// of it, because the life that sent it could not write.
 	Snapshot uint64 `json:"snapshot,omitempty"`
 	// Pace is how long the site is to rest between two batches, in milliseconds.
 	Pace int `json:"pace,omitempty"`

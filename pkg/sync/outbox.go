@@ -424,8 +424,12 @@ func (e *Edge) acknowledged(now time.Time, ack Ack, out *Effects) {
 		}
 		e.say(now, out, gap)
 	}
-	if ack.Snapshot > 0 && ack.Snapshot < e.snapshot.next {
+	if ack.Snapshot > 0 && ack.Snapshot < MaxSequence {
 		e.snapshot.dirty = true
+		if ack.Snapshot >= e.snapshot.next {
+			e.snapshot.next = ack.Snapshot + 1
+			e.reserveSnapshots(out)
+		}
 	}
 	if len(ack.Missing) > 0 { // the hub may say the very same again
 		e.known.ack = ""
