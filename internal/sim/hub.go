@@ -375,6 +375,15 @@ func (h *hub) greet(id bundle.SiteID, hello fleetsync.Hello) {
 	}
 }
 
+// fresh answers a hello that asks what is newest.
+func (h *hub) fresh(id bundle.SiteID, nonce string) []byte {
+	f := fleetsync.Fresh{Site: id, Nonce: nonce, Time: h.w.now, Assignment: h.disk.assignments[id].Sequence}
+	if ack, has := h.disk.acks[id]; has {
+		f.Ack = &ack.Ack
+	}
+	return h.seal(fleetsync.TypeFresh, f)
+}
+
 func (h *hub) acknowledge(id bundle.SiteID, ack fleetsync.Ack) {
 	if before := h.disk.acks[id]; ack.Epoch == before.Epoch && ack.Upto < before.Upto {
 		h.w.broken("P04: the acknowledgement of %s falls from %d to %d", id, before.Upto, ack.Upto)

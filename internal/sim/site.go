@@ -93,7 +93,7 @@ func (s *site) boot() {
 	}
 	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: s.id, Agent: "sim", HubKey: s.w.hub.key.Public().(ed25519.PublicKey), NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
-		HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
+		Seed: fmt.Sprintf("%s-%d", s.id, s.life), HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
 	})
 	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks)}
 	for _, key := range slices.Sorted(maps.Keys(s.disk.records)) {
@@ -406,6 +406,9 @@ func (s *site) arrive(r report, hello *fleetsync.Hello) {
 		h.arrive(r)
 	case hello != nil:
 		h.greet(s.id, *hello)
+		if hello.Nonce != "" && s.reachable() == nil {
+			s.deliver(fleetsync.Poked{Statement: h.fresh(s.id, hello.Nonce)}, time.Second)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ var ledger = []mutant{
 	// What a site does.
 	{"an apply begins without an intent", "pkg/sync/progress.go", "	h.Intent = h.Want\n", "", "internal/sim", "TestF20_"},
 	{"a quarantined order is tried again", "pkg/sync/progress.go", "due := !h.refused && h.Quarantined != h.Want.Spec && ", "due := !h.refused && ", "pkg/sync", "TestEdgeTranscripts"},
-	{"a revert has no intent", "pkg/sync/progress.go", "h.Quarantined, h.Intent = h.Want.Spec, h.Good", "h.Quarantined = h.Want.Spec", "pkg/sync", "TestEdgeTranscripts"},
+	{"a revert has no intent", "pkg/sync/progress.go", "h.Quarantined, h.Intent, h.Confirm = h.Want.Spec, h.Good, nil", "h.Quarantined, h.Confirm = h.Want.Spec, nil", "pkg/sync", "TestEdgeTranscripts"},
 	{"what was in force is not watched after a restart", "pkg/sync/progress.go", `old != nil && (h.watched == "" || h.Phase == PhaseReverting)`, "old != nil && h.Phase == PhaseReverting", "pkg/sync", "TestEdgeTranscripts"},
 	{"an effect is carried out before its record is durable", "internal/edge/agent.go", "		waiting = append(waiting, effects)\n", "		a.carryOut(ctx, effects)\n", "internal/edge", "TestF03_NothingBeforeItsRecord"},
 
