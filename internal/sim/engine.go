@@ -308,9 +308,9 @@ func (e *engine) offer(x *replica, o rollout.Offer) {
 	ref := fleetsync.RolloutRef{ID: id, Attempt: o.Attempt}
 	if len(current.Bundles) == 0 || current.Bundles[0].Digest != o.Goal.Digest || current.Bundles[0].Rollout == nil || *current.Bundles[0].Rollout != ref {
 		sequence = e.put(o, &ref)
-		away := e.placed[id][o.Site] && !e.ended[id][o.Site]
+		again := e.placed[id][o.Site]
 		e.placed[id][o.Site], e.ended[id][o.Site] = true, false
-		if !away { // offering anew to a site that is away already makes nothing worse
+		if !again { // a site that failed keeps its place in the budget, and one that broke after it was well is nobody's
 			e.budget(x.r)
 		}
 	}
@@ -392,11 +392,8 @@ func (h *hub) says(state *fleetsync.State) {
 		if well {
 			h.engine.said[id][state.Site] = true
 		}
-		switch b.Phase {
-		case fleetsync.PhaseCurrent, fleetsync.PhaseReverted:
-			h.engine.ended[id][state.Site] = well || b.Phase == fleetsync.PhaseReverted
-		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed:
-			h.engine.ended[id][state.Site] = false
+		if well || b.Phase == fleetsync.PhaseReverted {
+			h.engine.ended[id][state.Site] = true
 		}
 	}
 }

@@ -19,14 +19,14 @@ var (
 func world(seed uint64) Config {
 	pick := func(n uint64, of ...float64) float64 { return of[(seed/n)%uint64(len(of))] }
 	c := Config{
-		Seed: seed, Sites: 2, Length: time.Hour, Fair: 30 * time.Minute,
+		Seed: seed, Sites: 2, Length: 45 * time.Minute, Fair: 30 * time.Minute,
 		Loss: pick(1, 0, 0.1, 0.3), Crash: pick(3, 0, 0.01, 0.05), Cut: pick(9, 0, 0.02, 0.2), Edit: 0.05, Release: pick(27, 0.02, 0.1),
 		Evil: pick(54, 0, 0.1), Rejected: pick(108, 0, 0.2), Pending: int(pick(216, 0, 40)), Bad: pick(2, 0, 0.3),
 		Disk: pick(5, 0, 0, 0.02), Damage: pick(7, 0, 0, 0, 0.01), Clock: pick(11, 0, 0.5), HubCrash: pick(13, 0, 0.01), Restore: pick(17, 0, 0, 0, 0.02),
 		Rotate: pick(19, 0, 0.02), Withdraw: pick(23, 0, 0.01), Late: pick(29, 0, 0.02),
 	}
 	if seed%12 == 0 { // moved by rollouts
-		c.Rollouts, c.Sites, c.Length, c.Fair = true, 5, 4*time.Hour, 8*time.Hour
+		c.Rollouts, c.Sites, c.Length, c.Fair = true, 5, 3*time.Hour, 7*time.Hour
 		c.HeartBeat, c.Cut, c.Rejected = 2*time.Minute, c.Cut/10, c.Rejected/4
 		c.Skew = time.Duration(pick(31, 0, 0, 20, 3600)) * time.Second
 	}
