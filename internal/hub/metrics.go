@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/rollout"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -151,6 +152,7 @@ var (
 	holesGauge     = gauge("sites_missing_events", "Sites of whose newest events some have not arrived although later ones have.")
 	droppedGauge   = gauge("events_dropped", "Events that sites had to drop, as their newest snapshots say.")
 	catalogGauge   = gauge("catalog_bundles", "Bundles in the catalog.")
+	rolloutsGauge  = gauge("rollouts", "Rollouts by phase.", "phase")
 	busGauge       = gauge("bus_connections", "Connections to the embedded bus.")
 	auditGauge     = gauge("audit_records", "Records in the audit log.")
 	writableGauge  = gauge("store_writable", "1 while the store takes writes, 0 while it refuses.")
@@ -159,7 +161,7 @@ var (
 )
 
 func (f fleetMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, catalogGauge, busGauge, auditGauge, writableGauge, readyGauge, heartBeatGauge} {
+	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, heartBeatGauge} {
 		ch <- d
 	}
 }
@@ -186,6 +188,13 @@ func (f fleetMetrics) Collect(ch chan<- prometheus.Metric) {
 	send(holesGauge, holes)
 	send(droppedGauge, int(min(c.dropped, fleetsync.MaxSequence)))
 	send(catalogGauge, catalog)
+	phases := map[rollout.Phase]int{rollout.Running: 0, rollout.Paused: 0, rollout.Aborted: 0, rollout.Completed: 0}
+	for _, one := range h.rollouts.list() {
+		phases[one.Phase]++
+	}
+	for phase, n := range phases {
+		send(rolloutsGauge, n, string(phase))
+	}
 	if h.connections != nil {
 		send(busGauge, h.connections())
 	}

@@ -115,6 +115,7 @@ func TestP08_MetricsSayWhatTheHubSees(t *testing.T) {
 		`holdfast_hub_api_requests_total{route="POST /v1/sites",status="200"}`:   2,
 		`holdfast_hub_store_writable`:                                            1,
 		`holdfast_hub_ready`:                                                     1,
+		`holdfast_hub_rollouts{phase="Paused"}`:                                  0,
 		`holdfast_hub_heartbeat_seconds`:                                         60,
 	}
 	var got map[string]float64

@@ -157,6 +157,9 @@ func TestT16_HostileWordsStayText(t *testing.T) {
 	h := hostileHub(t)
 	b := newBrowser(t, h)
 	b.login(contextOf(t, h).Token)
+	if _, body := b.get("/ui/rollouts"); !strings.Contains(body, "No rollout yet") {
+		t.Errorf("no rollouts: %s", body)
+	}
 	seen := 0
 	for _, path := range uiPaths {
 		response, body := b.get(path)
