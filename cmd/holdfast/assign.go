@@ -16,23 +16,33 @@ import (
 type choice struct {
 	all      bool
 	selector string
+	group    string
 }
 
 func choiceFlags(cmd *cobra.Command) *choice {
 	c := &choice{}
 	cmd.Flags().BoolVar(&c.all, "all", false, "every site")
 	cmd.Flags().StringVarP(&c.selector, "labels", "l", "", "the sites that match the label `selector`")
-	cmd.MarkFlagsMutuallyExclusive("all", "labels")
+	cmd.Flags().StringVar(&c.group, "group", "", "the sites of the group with the `name`")
+	cmd.MarkFlagsMutuallyExclusive("all", "labels", "group")
 	return c
 }
 
 // sites are the chosen ones: never none, and never some other than was said.
 func (c *choice) sites(ctx context.Context, cmd *cobra.Command, hub *api.Client, named []string) ([]bundle.SiteID, error) {
-	if c.all || c.selector != "" {
+	if c.all || c.selector != "" || c.group != "" {
 		if len(named) > 0 {
-			return nil, usagef(cmd, "name sites, or give --all or --labels, not both")
+			return nil, usagef(cmd, "name sites, or give --all, --labels or --group, not both")
 		}
-		known, err := hub.Sites(ctx, c.selector)
+		selector := c.selector
+		if c.group != "" {
+			g, err := hub.Group(ctx, bundle.Name(c.group))
+			if err != nil {
+				return nil, err
+			}
+			selector = g.Selector
+		}
+		known, err := hub.Sites(ctx, selector)
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +56,7 @@ func (c *choice) sites(ctx context.Context, cmd *cobra.Command, hub *api.Client,
 		return ids, nil
 	}
 	if len(named) == 0 {
-		return nil, usagef(cmd, "no site: name some, or give --all or --labels")
+		return nil, usagef(cmd, "no site: name some, or give --all, --labels or --group")
 	}
 	ids := make([]bundle.SiteID, len(named))
 	for i, name := range named {

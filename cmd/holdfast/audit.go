@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,10 +15,13 @@ func newAudit(d *desk) *cobra.Command {
 
 func newAuditList(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list", Short: "List who did what, the newest last", Example: "  holdfast audit list --limit 20", Args: exactly(),
+		Use: "list", Short: "List who did what, the newest last", Example: "  holdfast audit list --limit 20\n  holdfast audit list --limit 5000 --who olga --refused", Args: exactly(),
 	}
 	f := outputFlag(cmd)
 	limit := cmd.Flags().Int("limit", 0, "the newest so many `records` (default 100)")
+	who := cmd.Flags().String("who", "", "of these, what was done by the `user`")
+	what := cmd.Flags().String("what", "", "of these, what was done with the `words`, for example \"site revoke\"")
+	refused := cmd.Flags().Bool("refused", false, "of these, what was refused")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
 		if err != nil {
@@ -27,17 +31,26 @@ func newAuditList(d *desk) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		records = slices.DeleteFunc(records, func(r api.AuditRecord) bool {
+			return *who != "" && r.Who != *who || *what != "" && r.What != *what || *refused && !wasRefused(r)
+		})
 		return d.show(*f, records, func() page { return auditPage(records) })
 	}
 	return cmd
+}
+
+// wasRefused goes by the outcome: the reasons of refusals begin with capital letters.
+func wasRefused(r api.AuditRecord) bool {
+	first := r.Outcome[:min(len(r.Outcome), 1)]
+	return first == strings.ToUpper(first)
 }
 
 func auditPage(records []api.AuditRecord) page {
 	t := table{head: []string{"N", "TIME", "WHO", "WHAT", "TARGET", "OUTCOME", "DETAIL"}, none: "nothing was done yet"}
 	for _, r := range records {
 		outcome := cell{r.Outcome, good}
-		if first := r.Outcome[:min(len(r.Outcome), 1)]; first == strings.ToUpper(first) {
-			outcome.style = bad // the reasons of refusals have capital letters
+		if wasRefused(r) {
+			outcome.style = bad
 		}
 		t.add(textf("%d", r.Number), text(r.Time.Format("2006-01-02 15:04:05Z")), text(r.Who), text(r.What), text(orDash(r.Target)), outcome, cell{r.Detail, faint})
 	}

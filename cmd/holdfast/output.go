@@ -145,3 +145,22 @@ func bytesText(n int64) string {
 	}
 	return fmt.Sprintf("%.0f %s", value, name)
 }
+
+// completeSites offers the names of sites in shell completion, for the first argument. Without a hub it offers nothing.
+func (d *desk) completeSites(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	hub, err := d.hub()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	sites, err := hub.Sites(cmd.Context(), "")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, s := range sites {
+		if strings.HasPrefix(string(s.ID), begun) {
+			names = append(names, string(s.ID))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -12,7 +12,7 @@ import (
 
 // siteVerb makes a verb about one site. With a plan, it is said first and wants --yes or a yes.
 func siteVerb(d *desk, cmd *cobra.Command, plan string, carryOut func(ctx context.Context, hub *api.Client, id bundle.SiteID) error) *cobra.Command {
-	cmd.Args = exactly("ID")
+	cmd.Args, cmd.ValidArgsFunction = exactly("ID"), d.completeSites
 	yes := new(bool)
 	if plan != "" {
 		yes = cmd.Flags().BoolP("yes", "y", false, "do it without asking")
