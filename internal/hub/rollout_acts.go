@@ -23,9 +23,6 @@ func (h *Hub) StartRollout(ctx context.Context, request api.RolloutRequest, by r
 	if err != nil {
 		return api.RolloutStart{}, badPlan(err)
 	}
-	if plan.Spec.Subject == rollout.SubjectAgent {
-		return api.RolloutStart{}, refuse(http.StatusUnprocessableEntity, "BadPlan", "a rollout of the agent itself is not for this hub", "assignments carry bundles only", "")
-	}
 	if err := h.checkable(plan); err != nil {
 		return api.RolloutStart{}, err
 	}

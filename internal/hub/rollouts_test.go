@@ -134,3 +134,22 @@ func (d *district) refused(version bundle.Version, spec string) api.Problem {
 	_, err := d.client.StartRollout(d.t.Context(), api.RolloutRequest{Bundle: bundle.Ref{Name: "shop", Version: version}, Plan: planOf(spec)})
 	return refusalOf(d.t, err)
 }
+
+// An agent is moved by the bundle that brings it, and judged by the version that speaks: where a watchdog put the old one back, its site has failed.
+func TestR21_AnAgentMovesByRollout(t *testing.T) {
+	onBothBuses(t, 4, func(t *testing.T, d *district) {
+		for _, s := range d.shops {
+			s.told(func(s *shop) { s.agent = true })
+		}
+		const plan = `{"subject":"agent","waves":[{"name":"canary","sites":{"names":["shop-1"]},"soak":"1s"},{"name":"rest","sites":{"all":true},"maxUnavailable":3,"soak":"0s"}]}`
+		d.release("1.1.0", 2, map[int]rollout.Behaviour{1: rollout.DoesFail})
+		r := d.start("1.1.0", plan)
+		if e := d.reaches(r.ID, rollout.Paused); e.Cause == nil || e.Cause.Code != rollout.MoveFailures {
+			t.Errorf("cause %+v", e.Cause)
+		}
+		d.act(r.ID, "abort", api.RolloutAct{Why: "the agent was taken back"})
+		d.release("1.1.1", 3, nil)
+		d.reaches(d.start("1.1.1", plan).ID, rollout.Completed)
+		d.allRun("1.1.1")
+	})
+}

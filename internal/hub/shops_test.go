@@ -41,6 +41,7 @@ type shop struct {
 	lie      uint64 // added to the assignment it reports
 	bundles  []fleetsync.BundleStatus
 	offers   []string // every order of the bundle it saw: version, rollout and attempt
+	agent    bool     // its bundle is its agent: what it runs of it is what speaks
 }
 
 // beat is how often shops say hello; their hubs take twice a second for silence.
@@ -184,8 +185,12 @@ func (s *shop) say(ctx context.Context) {
 		return
 	}
 	s.sequence++
+	speaks := "test"
+	if s.agent && len(s.bundles) > 0 {
+		speaks = string(s.bundles[0].Current)
+	}
 	state := fleetsync.State{
-		Site: s.id, Epoch: s.epoch, Sequence: s.sequence, At: time.Now().UTC(), Started: noon, Agent: "test", Assignment: s.have.Sequence + s.lie,
+		Site: s.id, Epoch: s.epoch, Sequence: s.sequence, At: time.Now().UTC(), Started: noon, Agent: speaks, Assignment: s.have.Sequence + s.lie,
 		Cluster: fleetsync.ClusterStatus{Reachable: true}, Bundles: s.bundles,
 	}
 	_ = s.link.Report(ctx, fleetsync.StateSubject(s.id), sealed(s.t, fleetsync.TypeState, state, s.key))

@@ -71,12 +71,19 @@ func (r *Rollout) Report(state *fleetsync.State, received time.Time, signer bund
 	return e, true
 }
 
-// agentReport makes evidence of an agent's own version: a site whose bundles are in trouble is no trouble of the agent's (R21).
+// agentReport makes evidence of an agent's own version: a site whose bundles are in trouble is no trouble of the agent's (R21), but for the bundle
+// that brings the agent, when it is not taken or was taken back.
 func (r *Rollout) agentReport(e Evidence, state *fleetsync.State, goal Version) Evidence {
 	e.Digest, e.Phase = goal.Digest, fleetsync.PhaseAccepted
 	e.Unreachable = false
 	if state.Agent == string(goal.Version) {
 		e.Phase, e.Runs = fleetsync.PhaseCurrent, goal.Digest
+		return e
+	}
+	for _, b := range state.Bundles {
+		if b.Name == r.Bundle.Name && b.Digest == goal.Digest && oneOf(b.Phase, fleetsync.PhaseRefused, fleetsync.PhaseHalted, fleetsync.PhaseReverting, fleetsync.PhaseReverted) {
+			e.Phase, e.Reason = b.Phase, b.Reason
+		}
 	}
 	return e
 }

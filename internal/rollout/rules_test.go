@@ -763,6 +763,16 @@ func TestR21_AgentRing(t *testing.T) {
 	w.say(fleetsync.PhaseReverted, rest[0])
 	w.decide()
 	w.wantPhase(Running)
+	// A watchdog at the site put the agent before back: that is a failure, though the old agent is well.
+	s, _ = w.r.Site(rest[1])
+	goal := w.r.goal(&s)
+	state = fleetsync.State{
+		Site: rest[1], Epoch: "e1", Sequence: 1, Assignment: s.Placed, Agent: "1.4.1",
+		Bundles: []fleetsync.BundleStatus{{Name: w.r.Bundle.Name, Digest: goal.Digest, Phase: fleetsync.PhaseHalted, Reason: "AgentTakenBack"}},
+	}
+	if e, ok := w.r.Report(&state, w.now, rest[1]); !ok || w.r.Fold(e) != Counted || w.outcome(rest[1]) != Failed {
+		t.Fatalf("an agent that was taken back: %s", w.outcome(rest[1]))
+	}
 }
 
 func TestR10_OffersMadeAnewCountForTheRateAlsoAfterARestart(t *testing.T) {
