@@ -21,6 +21,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/tuftest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,9 +31,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	root := tuftest.New(t, &verify.Trust{Schema: verify.TrustSchema, Fleet: "test"})
+	trust, err := tuf.Encode(root.Metadata(time.Now(), time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
-		Setup: func(env *testscript.Env) error { return writeSites(env.WorkDir) },
+		Setup: func(env *testscript.Env) error { return writeSites(env.WorkDir, trust) },
 		Cmds:  map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "appears": appears, "terminates": terminates},
 	})
 }
@@ -84,17 +92,12 @@ func within(ts *testscript.TestScript, patience time.Duration, what string, ok f
 }
 
 // writeSites writes a good site file and many that are not.
-func writeSites(dir string) error {
+func writeSites(dir string, trust json.RawMessage) error {
 	site, err := nkeys.CreateUser()
 	if err != nil {
 		return err
 	}
-	hub, err := nkeys.CreateUser()
-	if err != nil {
-		return err
-	}
 	seed, _ := site.Seed()
-	hubKey, _ := hub.PublicKey()
 	account, _ := nkeys.CreateAccount()
 	accountSeed, _ := account.Seed()
 	ca, err := certificate()
@@ -102,8 +105,8 @@ func writeSites(dir string) error {
 		return err
 	}
 	good := fleetsync.SiteFile{
-		Schema: fleetsync.SiteFileSchema, Site: "shop-1", Servers: []string{"tls://127.0.0.1:1"}, CA: ca, JWT: "jwt-canary", Seed: string(seed), HubKey: hubKey,
-		Trust: json.RawMessage(`{"schema":"holdfast.dev/trust/v1","fleet":"test","keys":[]}`),
+		Schema: fleetsync.SiteFileSchema, Site: "shop-1", Servers: []string{"tls://127.0.0.1:1"}, CA: ca, JWT: "jwt-canary", Seed: string(seed),
+		Trust: trust,
 	}
 	variants := map[string]func(*fleetsync.SiteFile){
 		"good":    func(*fleetsync.SiteFile) {},
@@ -112,7 +115,6 @@ func writeSites(dir string) error {
 		"ca":      func(s *fleetsync.SiteFile) { s.CA = "no certificate" },
 		"seed":    func(s *fleetsync.SiteFile) { s.Seed = "SUSECRETCANARY" },
 		"account": func(s *fleetsync.SiteFile) { s.Seed = string(accountSeed) },
-		"hubkey":  func(s *fleetsync.SiteFile) { s.HubKey = "" },
 		"trust":   func(s *fleetsync.SiteFile) { s.Trust = json.RawMessage(`{"schema":"x"}`) },
 		"plain":   func(s *fleetsync.SiteFile) { s.Servers = []string{"nats://127.0.0.1:1"} },
 		"nowhere": func(s *fleetsync.SiteFile) { s.Servers = nil },

@@ -48,7 +48,7 @@ func runAgents(ts *testscript.TestScript, neg bool, args []string) {
 type agent struct {
 	site  fleetsync.SiteFile
 	key   ed25519.PrivateKey
-	hub   ed25519.PublicKey
+	hub   []ed25519.PublicKey
 	link  *link.Link
 	fails bundle.Version
 
@@ -61,8 +61,7 @@ func newAgent(ts *testscript.TestScript, file string) *agent {
 	_, seed, err := nkeys.DecodeSeed([]byte(a.site.Seed))
 	ts.Check(err)
 	a.key = ed25519.NewKeyFromSeed(seed)
-	a.hub, err = nkeys.Decode(nkeys.PrefixByteUser, []byte(a.site.HubKey))
-	ts.Check(err)
+	a.hub = hubKeys(ts, a.site)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(a.site.CA))
 	a.link, err = link.Dial(link.Options{Site: a.site.Site, Servers: a.site.Servers, CA: roots, JWT: a.site.JWT, Seed: a.site.Seed})
@@ -95,7 +94,7 @@ func (a *agent) run(ctx context.Context) {
 func (a *agent) look(ctx context.Context) {
 	raw, err := a.link.Get(ctx, fleetsync.DesiredSubject(a.site.Site))
 	var wanted fleetsync.Assignment
-	if err != nil || fleetsync.Open(fleetsync.TypeAssignment, raw, a.hub, &wanted) != nil || wanted.Sequence <= a.state.Assignment {
+	if err != nil || fleetsync.OpenBy(fleetsync.TypeAssignment, raw, a.hub, &wanted) != nil || wanted.Sequence <= a.state.Assignment {
 		return
 	}
 	a.state.Assignment = wanted.Sequence

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,6 +11,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // verdict is what bundle verify found.
@@ -23,16 +26,16 @@ type verdict struct {
 
 func newBundleVerify(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify FILE (--key K.pub | --trust trust.json)",
+		Use:   "verify FILE (--key K.pub | --trust DIR)",
 		Short: "Check a bundle as a site would: signature, key, content",
 		Long: `Check a bundle as hub and sites do: a trusted key has signed exactly this manifest and may sign this name, and the content is
 the one the manifest commits to. Exit code 3 says that it is refused. Counters are a site's memory and are not checked here.`,
-		Example: "  holdfast bundle verify shop-1.0.0.hfb --trust fleet/trust.json",
+		Example: "  holdfast bundle verify shop-1.0.0.hfb --trust fleet",
 		Args:    exactly("FILE"),
 	}
 	f := outputFlag(cmd)
 	keys := cmd.Flags().StringArray("key", nil, "public `key` to trust for any name; may be repeated")
-	trustFile := cmd.Flags().String("trust", "", "the fleet's trust `file`")
+	trustFile := cmd.Flags().String("trust", "", "the fleet's `folder`, as holdfast init made it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if (len(*keys) == 0) == (*trustFile == "") {
 			return usagef(cmd, "want --key or --trust, and not both")
@@ -58,11 +61,11 @@ the one the manifest commits to. Exit code 3 says that it is refused. Counters a
 
 func readTrust(path string, keys []string) (*verify.Trust, error) {
 	if path != "" {
-		raw, err := readLimited(path, verify.MaxTrustSize)
+		p, err := tuf.ReadRepository(os.DirFS(fleetFolder{path}.path("")))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		return verify.DecodeTrust(raw)
+		return verify.DecodeTrust(p.Fleet)
 	}
 	trust := &verify.Trust{Schema: verify.TrustSchema, Fleet: "desk"}
 	for _, file := range keys {

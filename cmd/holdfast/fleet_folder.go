@@ -18,19 +18,18 @@ import (
 
 // fleetFolder is where the desk keeps a fleet's root of trust:
 //
-//	trust.json    the trust document that counts; the hub is started with it
 //	draft.json    a change that is being signed
-//	tuf/          what is published, laid out as any TUF repository
-//	*.key, *.pub  keys that init made
+//	tuf/          what is published, laid out as any TUF repository but for what the hub signs; the hub is started with it
+//	online.key    the hub's private key, if init made it
+//	*.key, *.pub  other keys that init made
 type fleetFolder struct{ dir string }
 
-func (f fleetFolder) trustPath() string { return filepath.Join(f.dir, "trust.json") }
 func (f fleetFolder) draftPath() string { return filepath.Join(f.dir, "draft.json") }
 func (f fleetFolder) path(in string) string {
 	return filepath.Join(f.dir, "tuf", filepath.FromSlash(in))
 }
 
-var versionedFile = regexp.MustCompile(`^([1-9][0-9]{0,17})\.(root|targets|snapshot)\.json$`)
+var versionedFile = regexp.MustCompile(`^([1-9][0-9]{0,17})\.(root|targets)\.json$`)
 
 // newest gives the file with the highest version of a role, or nothing.
 func (f fleetFolder) newest(role string) (raw []byte, version int64, err error) {
@@ -69,19 +68,12 @@ func (f fleetFolder) version(role string, version int64) ([]byte, error) {
 	return readLimited(f.path(in), tuf.MaxRoot)
 }
 
-// published gives what the folder's repository holds. Only Root, Targets and Fleet are there where the hub signs the others.
+// published gives what the folder's repository holds: Root, Targets and Fleet. The hub signs the others.
 func (f fleetFolder) published() (m tuf.Metadata, err error) {
 	if m.Root, _, err = f.newest(metadata.ROOT); err != nil {
 		return m, err
 	}
 	if m.Targets, _, err = f.newest(metadata.TARGETS); err != nil {
-		return m, err
-	}
-	if m.Snapshot, _, err = f.newest(metadata.SNAPSHOT); err != nil {
-		return m, err
-	}
-	m.Timestamp, err = readLimited(f.path("metadata/timestamp.json"), tuf.MaxTimestamp)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
 	if m.Targets != nil {
@@ -111,6 +103,27 @@ func (f fleetFolder) fleetOf(targets []byte) ([]byte, error) {
 	return raw, nil
 }
 
+// publication is everything that is published once made counts.
+func (f fleetFolder) publication(made tuf.Metadata) (tuf.Publication, error) {
+	p := tuf.Publication{Targets: made.Targets, Fleet: made.Fleet}
+	newest, err := tuf.RootVersion(made.Root)
+	if err != nil {
+		return p, err
+	}
+	for version := int64(1); version < newest; version++ {
+		root, err := f.version(metadata.ROOT, version)
+		if errors.Is(err, fs.ErrNotExist) && len(p.Roots) == 0 {
+			continue // the folder began with a later one
+		}
+		if err != nil {
+			return p, err
+		}
+		p.Roots = append(p.Roots, root)
+	}
+	p.Roots = append(p.Roots, made.Root)
+	return p, nil
+}
+
 // draft gives the change that is being signed, or nil.
 func (f fleetFolder) draft() (*author.Draft, error) {
 	raw, err := readLimited(f.draftPath(), author.MaxDraft)
@@ -127,8 +140,8 @@ func (f fleetFolder) draft() (*author.Draft, error) {
 	return draft, nil
 }
 
-// Put implements shelf.
-func (f fleetFolder) Put(d *desk, name string, raw []byte) error {
+// put writes a file of the repository by its name.
+func (f fleetFolder) put(d *desk, name string, raw []byte) error {
 	in, err := tuf.Path(name)
 	if err != nil {
 		return err

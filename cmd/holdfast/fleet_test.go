@@ -14,9 +14,10 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/hub"
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
-	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 type hubKey struct{}
@@ -30,10 +31,12 @@ func runHub(ts *testscript.TestScript, neg bool, args []string) {
 	case args[0] == "stop":
 		(*running).Close()
 	case args[0] == "start" && len(args) == 2:
-		trust, err := verify.DecodeTrust([]byte(ts.ReadFile(args[1])))
+		trust, err := tuf.ReadRepository(os.DirFS(ts.MkAbs(args[1] + "/tuf")))
+		ts.Check(err)
+		key, err := online.Decode([]byte(ts.ReadFile(args[1] + "/online.key")))
 		ts.Check(err)
 		h, err := hub.Open(context.Background(), hub.Config{
-			DataDir: ts.MkAbs("hub"), ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0", Trust: trust, Signatures: cosign.Verifier{}, HeartBeat: 30 * time.Second,
+			DataDir: ts.MkAbs("hub"), ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0", Trust: trust, Online: []ed25519.PrivateKey{key}, Signatures: cosign.Verifier{}, HeartBeat: 30 * time.Second,
 		})
 		ts.Check(err)
 		ts.Defer(h.Close)
@@ -67,12 +70,11 @@ func report(ts *testscript.TestScript, neg bool, args []string) {
 			break
 		}
 	}
-	signer, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(site.HubKey))
-	ts.Check(err)
+	signers := hubKeys(ts, site)
 	sealed, err := link.Get(ctx, fleetsync.DesiredSubject(site.Site))
 	ts.Check(err)
 	var wanted fleetsync.Assignment
-	ts.Check(fleetsync.Open(fleetsync.TypeAssignment, sealed, signer, &wanted))
+	ts.Check(fleetsync.OpenBy(fleetsync.TypeAssignment, sealed, signers, &wanted))
 	state, batch := reportOf(wanted, args[1], time.Now())
 	for subject, message := range map[string]struct {
 		kind  string
@@ -85,6 +87,17 @@ func report(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Check(link.Report(ctx, subject, sealed))
 	}
+}
+
+// hubKeys are the hub's keys that a site believes.
+func hubKeys(ts *testscript.TestScript, site fleetsync.SiteFile) []ed25519.PublicKey {
+	metadata, err := tuf.Decode(site.Trust)
+	ts.Check(err)
+	root, err := tuf.Load(metadata)
+	ts.Check(err)
+	keys, err := online.Assignment(root.Trust)
+	ts.Check(err)
+	return keys
 }
 
 func reportOf(wanted fleetsync.Assignment, phase string, now time.Time) (fleetsync.State, fleetsync.EventBatch) {

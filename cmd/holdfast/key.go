@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign/sign"
 )
@@ -16,21 +17,47 @@ func newKey(d *desk) *cobra.Command {
 func newKeyGenerate(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate --out PREFIX",
-		Short: "Make a release or root key pair in cosign's format: PREFIX.key and PREFIX.pub",
+		Short: "Make a key pair: PREFIX.key and PREFIX.pub",
 		Long: `Make a key pair in cosign's format, for releasing bundles or for holding the root of trust: PREFIX.key, encrypted by a password and readable by you alone, and PREFIX.pub.
-The password comes from COSIGN_PASSWORD (it may be empty) or is asked on a terminal. Nothing is overwritten.`,
+The password comes from COSIGN_PASSWORD (it may be empty) or is asked on a terminal. With --online it is a key for the hub instead: Ed25519, without a password, because nobody is there to type it when a hub starts.
+Nothing is overwritten.`,
 		Example: "  holdfast key generate --out release",
 		Args:    exactly(),
 	}
+	forHub := cmd.Flags().Bool("online", false, "make an online key for the hub")
 	out := cmd.Flags().String("out", "", "`prefix` of the two files")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *out == "" {
 			return usagef(cmd, "--out is needed")
 		}
+		if *forHub {
+			return d.makeOnlineKey(*out)
+		}
 		_, err := d.makeKeys(*out)
 		return err
 	}
 	return cmd
+}
+
+// makeOnlineKey writes PREFIX.key and PREFIX.pub for a hub.
+func (d *desk) makeOnlineKey(prefix string) error {
+	if err := mustBeFree(prefix+".key", prefix+".pub"); err != nil {
+		return err
+	}
+	private, public, err := online.Generate()
+	if err != nil {
+		return err
+	}
+	if err := writeNew(prefix+".key", private, 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(prefix+".pub", public, 0o644); err != nil {
+		os.Remove(prefix + ".key")
+		return err
+	}
+	d.sayf("private key %s.key (for the hub alone: holdfast-hub run --online-key)", prefix)
+	d.sayf("public key  %s.pub", prefix)
+	return nil
 }
 
 // makeKeys writes PREFIX.key and PREFIX.pub and gives the public key.

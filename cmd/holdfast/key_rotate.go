@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
@@ -11,7 +14,8 @@ func newKeyRotate(d *desk) *cobra.Command {
 		Use:   "rotate OLD NEW-PUBLIC-KEY",
 		Short: "Put a new key in the place of an old one",
 		Long: `Give a new release key the names of an old one and revoke the old one, or, with --until, let the old one sign new bundles until then.
-With --root the new key holds the root in the old one's place; with --online it becomes the hub's. The change is a draft until
+With --root the new key holds the root in the old one's place; with --online it becomes the hub's: start the hub with both
+(holdfast-hub run --online-key OLD --online-key NEW) before the change is published, and without the old one after. The change is a draft until
 enough root keys have signed it and it is published; a rotated root is signed by the holders before and after.`,
 		Example: "  holdfast key rotate 3f9a12 new.pub --until 2026-06-01\n  holdfast key rotate alice.pub alice2.pub --root",
 		Args:    exactly("OLD", "NEW-PUBLIC-KEY"),
@@ -27,7 +31,7 @@ enough root keys have signed it and it is published; a rotated root is signed by
 			case *root:
 				return replaceKey(c.holders.Root, args[0], args[1])
 			case *online:
-				return replaceKey(c.holders.Online, args[0], args[1])
+				return c.rotateOnline(args[0], args[1])
 			}
 			return c.rotate(args[0], args[1], *until)
 		})
@@ -52,6 +56,25 @@ func replaceKey(keys []string, named, file string) error {
 		if ids[i] == id {
 			keys[i] = string(public)
 		}
+	}
+	return nil
+}
+
+// rotateOnline gives the hub another key for everything it signs.
+func (c *change) rotateOnline(named, file string) error {
+	ids, err := idsOf(c.holders.Online)
+	if err != nil {
+		return err
+	}
+	if _, err := findKey(ids, named); err != nil {
+		return err
+	}
+	public, err := readLimited(file, online.MaxFile)
+	if err != nil {
+		return err
+	}
+	if err := c.nameOnline(public); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	return nil
 }

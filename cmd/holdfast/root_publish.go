@@ -1,70 +1,74 @@
 package main
 
 import (
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"time"
 
-	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/spf13/cobra"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
-	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/author"
 )
 
-// onlineLife is how long a snapshot and timestamp made at the desk are good.
-const onlineLife = 30 * 24 * time.Hour
-
-// shelf takes published metadata by its name. The fleet's folder is one; a hub that takes metadata is another.
-type shelf interface {
-	Put(d *desk, name string, raw []byte) error
-}
+// onlineKeyFile is where init writes the hub's online key, in the fleet's folder.
+const onlineKeyFile = "online.key"
 
 func newRootPublish(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish",
 		Short: "Publish a change of the root of trust that enough key holders have signed",
-		Long: `Publish the draft in the fleet's folder into its tuf directory, which is laid out as any TUF repository, and write trust.json anew. A draft
-that lacks signatures is refused. Where the hub's online key lies in the folder (online.key), snapshot and timestamp are signed, too;
-otherwise that is the hub's work. Without a draft, they are only renewed.`,
+		Long: `Give the hub the draft in the fleet's folder, and all that was published before, and complete the folder with it. The hub verifies it as a
+site would, from what it trusts now, and refuses a draft that lacks signatures, a fork, a hole and a rollback; then it signs snapshot and timestamp
+and tells the sites. Without a draft, the hub is given what is published already. Publishing again changes nothing.
+
+With --no-hub only the folder is completed: a hub that is started with it takes it then.`,
 		Example: "  holdfast root publish --dir fleet",
 		Args:    exactly(),
 	}
 	dir := dirFlag(cmd)
-	online := cmd.Flags().String("online-key", "", "the hub's online private `key`; DIR/online.key if that is there")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	alone := cmd.Flags().Bool("no-hub", false, "complete the folder alone")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		f := fleetFolder{*dir}
-		return d.publish(f, f, *online)
+		if *alone {
+			return d.publish(f, nil)
+		}
+		hub, err := d.hub()
+		if err != nil {
+			return err
+		}
+		return d.publish(f, func(p tuf.Publication) error {
+			raw, err := tuf.EncodePublication(p)
+			if err != nil {
+				return err
+			}
+			shown, err := hub.PublishTrust(cmd.Context(), raw)
+			if err != nil {
+				return err
+			}
+			d.sayf("the hub serves root %d and trust document %d", shown.Root, shown.Targets)
+			return nil
+		})
 	}
 	return cmd
 }
 
-// publish puts a folder's draft on a shelf.
-func (d *desk) publish(f fleetFolder, to shelf, onlineKey string) error {
+// publish gives a folder's draft to the hub, if it is to have it, and completes the folder.
+func (d *desk) publish(f fleetFolder, give func(tuf.Publication) error) error {
 	made, err := f.finished()
 	if err != nil {
 		return err
 	}
-	signer, err := f.online(onlineKey)
+	p, err := f.publication(made)
 	if err != nil {
 		return err
 	}
-	if signer != nil {
-		if made, err = author.Renew(made, made.Root, made.Targets, made.Fleet, signer, d.now(), onlineLife); err != nil {
+	if give != nil {
+		if err := give(p); err != nil {
 			return err
 		}
 	}
-	if err := d.putAll(to, made, signer != nil); err != nil {
-		return err
-	}
-	if err := d.writeWhole(f.trustPath(), made.Fleet, 0o644); err != nil {
+	if err := d.putAll(f, made); err != nil {
 		return err
 	}
 	// Crash before this: the draft is published again, with the same bytes.
@@ -72,9 +76,6 @@ func (d *desk) publish(f fleetFolder, to shelf, onlineKey string) error {
 		return err
 	}
 	d.sayf("published in %s", f.path(""))
-	if signer == nil {
-		d.sayf("snapshot and timestamp are the hub's to sign: its online key is not here")
-	}
 	return nil
 }
 
@@ -118,58 +119,21 @@ func (f fleetFolder) finished() (tuf.Metadata, error) {
 	return made, nil
 }
 
-// online opens the hub's online key, or gives nothing where it is not at the desk.
-func (f fleetFolder) online(path string) (signature.Signer, error) {
-	wanted := path != ""
-	if !wanted {
-		path = filepath.Join(f.dir, "online.key")
-	}
-	raw, err := readLimited(path, tuf.MaxTimestamp)
-	if errors.Is(err, fs.ErrNotExist) && !wanted {
-		return nil, nil
-	}
+// putAll puts the files in the order in which they may be believed: the targets, which name the trust document, last.
+func (d *desk) putAll(f fleetFolder, m tuf.Metadata) error {
+	root, err := tuf.RootVersion(m.Root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("%s: want one PEM block of type PRIVATE KEY", path)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	targets, err := tuf.TargetsVersion(m.Targets)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return err
 	}
-	signer, err := signature.LoadSigner(key, crypto.SHA256)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return signer, nil
-}
-
-// putAll puts the files in the order in which they may be believed: the timestamp, which makes them count, last.
-func (d *desk) putAll(to shelf, m tuf.Metadata, complete bool) error {
-	root, err := metadata.Root().FromBytes(m.Root)
-	if err != nil {
-		return fmt.Errorf("root: %w", err)
-	}
-	targets, err := metadata.Targets().FromBytes(m.Targets)
-	if err != nil {
-		return fmt.Errorf("targets: %w", err)
-	}
-	type file struct {
+	for _, file := range []struct {
 		name string
 		raw  []byte
-	}
-	files := []file{{tuf.Name(metadata.ROOT, root.Signed.Version), m.Root}, {tuf.FleetName(m.Fleet), m.Fleet}, {tuf.Name(metadata.TARGETS, targets.Signed.Version), m.Targets}}
-	if complete {
-		snapshot, err := metadata.Snapshot().FromBytes(m.Snapshot)
-		if err != nil {
-			return fmt.Errorf("snapshot: %w", err)
-		}
-		files = append(files, file{tuf.Name(metadata.SNAPSHOT, snapshot.Signed.Version), m.Snapshot}, file{tuf.TimestampName, m.Timestamp})
-	}
-	for _, f := range files {
-		if err := to.Put(d, f.name, f.raw); err != nil {
+	}{{tuf.Name(metadata.ROOT, root), m.Root}, {tuf.FleetName(m.Fleet), m.Fleet}, {tuf.Name(metadata.TARGETS, targets), m.Targets}} {
+		if err := f.put(d, file.name, file.raw); err != nil {
 			return err
 		}
 	}

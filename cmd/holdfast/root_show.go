@@ -11,22 +11,18 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
-	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/author"
 )
 
 // rootView is what root show tells, of a draft or of what is published.
 type rootView struct {
-	Draft    bool          `json:"draft"`
-	Root     fileView      `json:"root"`
-	Targets  fileView      `json:"targets"`
-	Missing  []author.Need `json:"missing,omitempty"`
-	Keys     []keyEntry    `json:"keys"`
-	Trust    *verify.Trust `json:"trust,omitempty"`
-	Leaving  []keyEntry    `json:"leaving,omitempty"`  // root keys that stop holding the root
-	Snapshot int64         `json:"snapshot,omitempty"` // versions of what the hub signs
-	Stamp    int64         `json:"timestamp,omitempty"`
-	Fresh    *time.Time    `json:"freshUntil,omitempty"` // until then no site needs to see anything newer
+	Draft   bool          `json:"draft"`
+	Root    fileView      `json:"root"`
+	Targets fileView      `json:"targets"`
+	Missing []author.Need `json:"missing,omitempty"`
+	Keys    []keyEntry    `json:"keys"`
+	Trust   *verify.Trust `json:"trust,omitempty"`
+	Leaving []keyEntry    `json:"leaving,omitempty"` // root keys that stop holding the root
 }
 
 type fileView struct {
@@ -138,13 +134,6 @@ func publishedView(f fleetFolder) (rootView, error) {
 	if v.Trust, err = verify.DecodeTrust(m.Fleet); err != nil {
 		return v, err
 	}
-	if m.Timestamp != nil && m.Snapshot != nil { // otherwise the hub signs them
-		state, err := tuf.Load(m)
-		if err != nil {
-			return v, err
-		}
-		v.Snapshot, v.Stamp, v.Fresh = state.Versions.Snapshot, state.Versions.Timestamp, &state.Expires
-	}
 	holders, err := author.HoldersOf(m.Root)
 	if err != nil {
 		return v, err
@@ -161,9 +150,6 @@ func rootPage(v rootView, now time.Time) page {
 	}
 	add("Root", fileCell(v.Root, v.Draft, now))
 	add("Trust document", fileCell(v.Targets, v.Draft, now))
-	if v.Fresh != nil {
-		add("Timestamp", fileCell(fileView{v.Stamp, v.Fresh}, false, now))
-	}
 	for _, n := range v.Missing {
 		add("Missing", cell{fmt.Sprintf("%s %d has %d of the %d signatures it needs of %s", n.File, n.Version, n.Have, n.Want, n.Of), warn})
 	}

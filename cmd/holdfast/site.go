@@ -90,7 +90,7 @@ func (d *desk) addSite(cmd *cobra.Command, id bundle.SiteID, labels map[string]s
 	}
 	file := fleetsync.SiteFile{
 		Schema: fleetsync.SiteFileSchema, Site: grant.Site, Servers: grant.Servers, CA: grant.CA, JWT: grant.JWT,
-		Seed: string(seed), HubKey: grant.HubKey, HeartBeatSeconds: grant.HeartBeat, Trust: grant.Trust,
+		Seed: string(seed), HeartBeatSeconds: grant.HeartBeat, Trust: grant.Trust,
 		Hubs: grant.Hubs, HubCA: grant.HubCA,
 	}
 	raw, err := json.MarshalIndent(file, "", "  ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,7 +11,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
-	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 func newToken(d *desk) *cobra.Command {
@@ -33,7 +34,7 @@ func (t *tokenFlags) add(cmd *cobra.Command) {
 	f.DurationVar(&t.expires, "expires", 24*time.Hour, "how long the token is good, at most 72h")
 	f.BoolVar(&t.preApproved, "pre-approved", false, "devices become sites at once, without anybody comparing words")
 	f.StringVarP(&t.out, "output", "o", "", "enrolment `file` to write, or - (required)")
-	f.StringVar(&t.trust, "trust", "", "trust `file` that the enrolment file must carry, so that not even the hub can put in another")
+	f.StringVar(&t.trust, "trust", "", "fleet's `folder` whose root of trust the enrolment file must carry, so that not even the hub can put in another")
 }
 
 func newTokenCreate(d *desk) *cobra.Command {
@@ -120,33 +121,21 @@ func (d *desk) writeToken(t tokenFlags, create func() (api.TokenGrant, error)) e
 	return nil
 }
 
-// sameTrust refuses a hub that hands out another trust than the one at the desk.
-func sameTrust(file string, given []byte) error {
-	if file == "" {
+// sameTrust refuses a hub that hands out another root of trust than the one at the desk.
+func sameTrust(dir string, given []byte) error {
+	if dir == "" {
 		return nil
 	}
-	raw, err := readLimited(file, verify.MaxTrustSize)
+	ours, err := fleetFolder{dir}.published()
 	if err != nil {
 		return err
 	}
-	ours, err := verify.DecodeTrust(raw)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	theirs, err := verify.DecodeTrust(given)
+	theirs, err := tuf.Decode(given)
 	if err != nil {
 		return fmt.Errorf("the hub's trust: %w", err)
 	}
-	want, err := verify.EncodeTrust(ours)
-	if err != nil {
-		return err
-	}
-	got, err := verify.EncodeTrust(theirs)
-	if err != nil {
-		return err
-	}
-	if string(want) != string(got) {
-		return &failure{code: exitRefused, message: fmt.Sprintf("the hub's trust is not that of %s: no enrolment file was written", file), hint: "start the hub with this trust file, or find out who changed it; revoke the token: holdfast token list"}
+	if !bytes.Equal(ours.Root, theirs.Root) || !bytes.Equal(ours.Targets, theirs.Targets) || !bytes.Equal(ours.Fleet, theirs.Fleet) {
+		return &failure{code: exitRefused, message: fmt.Sprintf("the hub's root of trust is not that of %s: no enrolment file was written", dir), hint: "holdfast root publish gives the hub what is new at the desk; otherwise find out who changed it, and revoke the token: holdfast token list"}
 	}
 	return nil
 }

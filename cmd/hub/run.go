@@ -19,8 +19,9 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/internal/hub"
-	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 const defaultData = "holdfast-hub-data"
@@ -28,6 +29,7 @@ const defaultData = "holdfast-hub-data"
 // runOptions are the flags of run.
 type runOptions struct {
 	data, trust           string
+	onlineKeys            []string
 	listenNATS, listenAPI string
 	hosts                 []string
 	natsURL, natsCreds    string
@@ -41,12 +43,13 @@ type runOptions struct {
 func newRun() *cobra.Command {
 	o := runOptions{}
 	cmd := &cobra.Command{
-		Use: "run --trust FILE", Short: "Run the hub until it is told to stop",
+		Use: "run --trust FOLDER", Short: "Run the hub until it is told to stop",
 		RunE: func(cmd *cobra.Command, _ []string) error { return runHub(cmd, o) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.data, "data", defaultData, "`directory` of the hub's keys and store")
-	flags.StringVar(&o.trust, "trust", "", "trust `file` of the fleet: whose bundles are believed (made by holdfast init)")
+	flags.StringVar(&o.trust, "trust", "", "`folder` with the fleet's root of trust: who may release what (made by holdfast init)")
+	flags.StringSliceVar(&o.onlineKeys, "online-key", nil, "private key `file` that the root of trust names for this hub, repeatable for a rotation (default online.key in the folder of --trust)")
 	flags.StringVar(&o.listenNATS, "listen-nats", "0.0.0.0:4222", "`address` for the sites")
 	flags.StringVar(&o.listenAPI, "listen-api", "0.0.0.0:8443", "`address` for operators")
 	flags.StringSliceVar(&o.hosts, "host", nil, "public `name` or IP address of this hub, repeatable; the first one is preferred (default 127.0.0.1)")
@@ -75,7 +78,7 @@ func runHub(cmd *cobra.Command, o runOptions) error {
 	}
 	defer h.Close()
 	talk := cmd.ErrOrStderr()
-	fmt.Fprintf(talk, "holdfast-hub %s: fleet %s\n", buildinfo.Version(), cfg.Trust.Fleet)
+	fmt.Fprintf(talk, "holdfast-hub %s: fleet %s\n", buildinfo.Version(), h.Fleet())
 	fmt.Fprintf(talk, "api:   %s\nsites: %s\n", h.URL(), strings.Join(h.Servers(), " "))
 	if len(o.hosts) == 0 {
 		fmt.Fprintln(talk, "hint:  without --host only this machine reaches the hub by the addresses it gives out")
@@ -108,17 +111,10 @@ func (o runOptions) config() (hub.Config, error) {
 	}
 	cfg.Backups = o.backups
 	if o.trust == "" {
-		return cfg, missingTrust{errors.New("--trust: a trust file is needed, or nothing could be believed")}
+		return cfg, missingTrust{errors.New("--trust: the folder of a root of trust is needed, or nothing could be believed")}
 	}
-	raw, err := readFile("trust", o.trust, verify.MaxTrustSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return cfg, missingTrust{err}
-	}
-	if err != nil {
+	if err := o.rootOfTrust(&cfg); err != nil {
 		return cfg, err
-	}
-	if cfg.Trust, err = verify.DecodeTrust(raw); err != nil {
-		return cfg, fmt.Errorf("%s: %w", o.trust, err)
 	}
 	if o.natsURL == "" {
 		if o.natsCreds != "" || o.natsKeys != "" || o.natsCA != "" {
@@ -129,6 +125,46 @@ func (o runOptions) config() (hub.Config, error) {
 	cfg.External, err = o.external()
 	return cfg, err
 }
+
+// rootOfTrust reads what is published and the online keys.
+func (o runOptions) rootOfTrust(cfg *hub.Config) (err error) {
+	repository := filepath.Join(o.trust, "tuf")
+	if _, err := os.Stat(repository); errors.Is(err, fs.ErrNotExist) {
+		repository = o.trust
+	}
+	if cfg.Trust, err = tuf.ReadRepository(os.DirFS(repository)); errors.Is(err, fs.ErrNotExist) {
+		return missingTrust{fmt.Errorf("trust folder %s: %w", o.trust, err)}
+	}
+	if err != nil {
+		return fmt.Errorf("trust folder %s: %w", o.trust, err)
+	}
+	files := o.onlineKeys
+	if len(files) == 0 {
+		files = []string{filepath.Join(o.trust, "online.key")}
+	}
+	for _, file := range files {
+		raw, err := readFile("online key", file, online.MaxFile)
+		if err != nil {
+			return missingKey{err}
+		}
+		key, err := online.Decode(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		cfg.Online = append(cfg.Online, key)
+	}
+	return nil
+}
+
+// missingKey is a hub without the key that its fleet's root names.
+type missingKey struct{ error }
+
+// Hint says where the key is.
+func (missingKey) Hint() string {
+	return "holdfast init made it: online.key in the fleet's folder; give it with --online-key FILE"
+}
+
+func (m missingKey) Unwrap() error { return m.error }
 
 // external is the bus of the --nats flags.
 func (o runOptions) external() (*hub.External, error) {
@@ -172,7 +208,7 @@ func (o runOptions) external() (*hub.External, error) {
 // missingTrust is the one refusal a first start usually meets.
 type missingTrust struct{ error }
 
-// Hint says how to get a trust file.
+// Hint says how to get a root of trust.
 func (missingTrust) Hint() string { return "holdfast init makes one: holdfast init --help" }
 
 func (m missingTrust) Unwrap() error { return m.error }

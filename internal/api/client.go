@@ -106,6 +106,16 @@ func (c *Client) AddSite(ctx context.Context, request SiteRequest) (SiteGrant, e
 	return askJSON[SiteGrant](ctx, c, request, "sites")
 }
 
+// PublishTrust gives the hub an encoded tuf.Publication.
+func (c *Client) PublishTrust(ctx context.Context, publication []byte) (Trust, error) {
+	return ask[Trust](ctx, c, http.MethodPost, nil, publication, "trust")
+}
+
+// Trust asks for the root of trust that the hub serves.
+func (c *Client) Trust(ctx context.Context) (Trust, error) {
+	return ask[Trust](ctx, c, http.MethodGet, nil, nil, "trust")
+}
+
 // Sites lists the sites whose labels match the selector; an empty one matches all.
 func (c *Client) Sites(ctx context.Context, selector string) ([]Site, error) {
 	query := url.Values{}

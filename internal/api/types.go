@@ -109,11 +109,22 @@ type SiteGrant struct {
 	Servers   []string        `json:"servers"` // NATS URLs
 	CA        string          `json:"ca"`      // PEM
 	JWT       string          `json:"jwt"`
-	HubKey    string          `json:"hubKey"` // public key of the hub's signatures
 	HeartBeat int             `json:"heartbeatSeconds"`
-	Trust     json.RawMessage `json:"trust"` // verify.Trust
+	Trust     json.RawMessage `json:"trust"` // tuf.Metadata, encoded
 	Hubs      []string        `json:"hubs"`  // https URLs, for renewals
 	HubCA     string          `json:"hubCA"` // PEM
+}
+
+// Trust is the root of trust that a hub serves: versions, and when the first of its files expires.
+type Trust struct {
+	Fleet     string    `json:"fleet"`
+	Root      int64     `json:"root"`
+	Targets   int64     `json:"targets"`
+	Snapshot  int64     `json:"snapshot"`
+	Timestamp int64     `json:"timestamp"`
+	Expires   time.Time `json:"expires"`
+	OnlineKey string    `json:"onlineKey"` // that signs now ("U…")
+	Changed   bool      `json:"changed,omitempty"`
 }
 
 // Freshness says how far a fact can be believed.

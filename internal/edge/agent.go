@@ -37,7 +37,7 @@ type Workloads interface {
 // Options are the parts of an Agent.
 type Options struct {
 	Site       *fleetsync.SiteFile
-	Trust      *verify.Trust
+	Trust      *Belief
 	Signatures verify.Signatures
 	Store      fleetsync.Store
 	Link       fleetsync.Link
@@ -50,19 +50,13 @@ type Options struct {
 	Damage string
 	// FirstApply is the site's policy for what is new while nobody has told it the time.
 	FirstApply fleetsync.FirstApply
-	Keys       Keys
-	Metrics    *Metrics // nil: none
+	Key        ed25519.PrivateKey // the site's own
+	Metrics    *Metrics           // nil: none
 	Version    string
 	Epoch      string // for a new store: random, 32 hex digits
 	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
 	Rest func()
 	Log  *zap.Logger
-}
-
-// Keys are the ones a site signs and believes with.
-type Keys struct {
-	Site ed25519.PrivateKey
-	Hub  ed25519.PublicKey
 }
 
 // Agent is a running edge. Use Run once.
@@ -94,11 +88,12 @@ func New(opts Options) *Agent {
 		opts.Rest = func() {}
 	}
 	a := &Agent{opts: opts, mail: newMailbox(), saved: opts.Marks}
+	hub, former := opts.Trust.HubKeys()
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: opts.Site.Site, Agent: opts.Version, HubKey: opts.Keys.Hub, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, FirstApply: opts.FirstApply,
+		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, FirstApply: opts.FirstApply,
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
-	a.contents = &contents{store: opts.Store, trust: opts.Trust, sigs: opts.Signatures, site: opts.Site.Site}
+	a.contents = &contents{store: opts.Store, trust: opts.Trust, seal: sealOf(opts.Key), sigs: opts.Signatures, site: opts.Site.Site}
 	a.fetcher = newFetcher(a.contents, opts.Link, func(message string) { a.mail.put(fleetsync.Damage{Message: message}) })
 	return a
 }
@@ -124,6 +119,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.turn(ctx, fleetsync.Restored{Records: records, Boot: bootClock(), Outbox: stored, Marks: a.opts.Marks}); err != nil {
 		return err
 	}
+	a.mail.put(fleetsync.Trusted{HubKeys: a.core.HubKeys(), Trust: a.opts.Trust.Status(nil)})
 	if a.opts.Damage != "" {
 		a.mail.put(fleetsync.Damage{Message: a.opts.Damage})
 	}
@@ -337,7 +333,8 @@ func equalMarks(a, b verify.Counters) bool {
 func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	beside := func(do func() fleetsync.Input) { a.work.Go(func() { a.mail.put(do()) }) }
 	if e.Look {
-		beside(func() fleetsync.Input { return a.look(ctx) })
+		at := a.core.Time(time.Now())
+		beside(func() fleetsync.Input { return a.look(ctx, at) })
 	}
 	marks := a.core.Marks()
 	for _, f := range e.Fetch {
@@ -389,9 +386,14 @@ func (a *Agent) retain(manifests []bundle.Digest) {
 // patience is how long a request to the hub may take.
 const patience = 30 * time.Second
 
-func (a *Agent) look(ctx context.Context) fleetsync.Looked {
+func (a *Agent) look(ctx context.Context, at time.Time) fleetsync.Looked {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	// Beside it, so that it costs no time; an assignment by a key that only the newer root names is believed at once all the same, because the
+	// core is told of the root first.
+	var refreshed sync.WaitGroup
+	refreshed.Go(func() { a.mail.put(a.opts.Trust.Refresh(ctx, a.opts.Link, a.opts.Store, at)) })
+	defer refreshed.Wait()
 	site := a.opts.Site.Site
 	assignment, err := a.newest(ctx, fleetsync.DesiredSubject(site))
 	if err != nil {
@@ -438,7 +440,7 @@ func (a *Agent) send(ctx context.Context, s fleetsync.Send) fleetsync.Sent {
 }
 
 func (a *Agent) deliver(ctx context.Context, messageType string, payload any, subject string, by func(context.Context, string, []byte) error) error {
-	sealed, err := fleetsync.Seal(messageType, payload, a.opts.Keys.Site)
+	sealed, err := fleetsync.Seal(messageType, payload, a.opts.Key)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 //	offer/<manifest hex>/<n>            the Offer's JSON, in chunks
 //	blob/<content hex>/<nnnn>           the compressed content, in the chunks the hub cut
 //	delta/<from hex>/<to hex>/<nnnn>    a delta that is still coming
-//	complete/<manifest hex>             offer and content were all there and verified once
+//	complete/<manifest hex>             offer and content were all there and verified once: the mark it had then, sealed by the site
 const (
 	prefixOffer    = "offer/"
 	prefixBlob     = "blob/"
@@ -31,7 +31,8 @@ const maxOffer = fleetsync.MaxMessage
 // contents keeps bundles in the edge's store.
 type contents struct {
 	store fleetsync.Store
-	trust *verify.Trust
+	trust *Belief
+	seal  seal
 	sigs  verify.Signatures
 	site  bundle.SiteID
 }
@@ -93,9 +94,13 @@ func (c *contents) forgetFrom(prefix string, chunk int) error {
 	return c.store.Commit(gone...)
 }
 
-// complete says that everything of a bundle is stored.
-func (c *contents) complete(manifest bundle.Digest) error {
-	return c.store.Commit(fleetsync.Record{Key: prefixComplete + manifest.Hex(), Value: []byte("1")})
+// complete says that everything of a bundle is stored and was verified.
+func (c *contents) complete(signed verify.Signed) error {
+	raw, err := c.seal.close("complete", signed.Mark())
+	if err != nil {
+		return err
+	}
+	return c.store.Commit(fleetsync.Record{Key: prefixComplete + signed.Digest().Hex(), Value: raw})
 }
 
 // have counts the chunks that are stored without a hole from the first.
@@ -112,7 +117,11 @@ func (c *contents) have(prefix string) (int, error) {
 
 // joined puts the chunks under a prefix together, refusing more than limit bytes.
 func (c *contents) joined(prefix string, limit int) (raw []byte, chunks int, err error) {
-	err = c.store.Scan(prefix, func(key string, value []byte) error {
+	return joined(c.store, prefix, limit)
+}
+
+func joined(store fleetsync.Store, prefix string, limit int) (raw []byte, chunks int, err error) {
+	err = store.Scan(prefix, func(key string, value []byte) error {
 		if key != chunkKey(prefix, chunks) {
 			return fmt.Errorf("%s: chunk %d is missing", prefix, chunks)
 		}
@@ -142,16 +151,38 @@ func (c *contents) content(info bundle.ContentInfo) ([]byte, error) {
 	return raw, nil
 }
 
-// load verifies a bundle from the store from its signature on. It is the only way from the store to the cluster.
+// load verifies a bundle that this site accepted, from its signature on: a key that was revoked since does not stop what runs. It is the only way
+// from the store to the cluster.
 func (c *contents) load(manifest bundle.Digest) (verify.Verified, error) {
+	raw, err := c.store.Get(prefixComplete + manifest.Hex())
+	if err != nil {
+		return verify.Verified{}, err
+	}
+	var mark verify.Mark
+	if err := c.seal.open("complete", raw, &mark); err != nil {
+		return c.loadNew(manifest) // somebody else says that it was accepted
+	}
+	return c.verified(manifest, func(offer *fleetsync.Offer) (verify.Signed, error) {
+		return c.trust.Document().Accepted(c.sigs, offer.Manifest, offer.Signatures, mark)
+	})
+}
+
+// loadNew verifies a stored bundle as one that this site has not accepted yet.
+func (c *contents) loadNew(manifest bundle.Digest) (verify.Verified, error) {
 	if _, err := c.store.Get(prefixComplete + manifest.Hex()); err != nil {
 		return verify.Verified{}, err
 	}
+	return c.verified(manifest, func(offer *fleetsync.Offer) (verify.Signed, error) {
+		return c.trust.Document().Manifest(c.sigs, offer.Manifest, offer.Signatures)
+	})
+}
+
+func (c *contents) verified(manifest bundle.Digest, believe func(*fleetsync.Offer) (verify.Signed, error)) (verify.Verified, error) {
 	offer, err := c.offer(manifest)
 	if err != nil {
 		return verify.Verified{}, fmt.Errorf("stored offer: %v", err)
 	}
-	signed, err := c.trust.Manifest(c.sigs, offer.Manifest, offer.Signatures)
+	signed, err := believe(offer)
 	if err != nil {
 		return verify.Verified{}, err
 	}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"sync"
@@ -42,7 +43,7 @@ func become(ctx context.Context, c Config) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	who, err := checked(site)
+	who, err := checked(site, c.Log)
 	if err != nil {
 		return nil, hinted{fmt.Errorf("site %s, as it was enrolled: %w", site.Site, err), "if the enrolment file was edited, enrol again with a new one and an empty data folder"}
 	}
@@ -56,7 +57,7 @@ func connect(ctx context.Context, c Config, who *identity) (hub *link.Link, disc
 	if err := c.home().Newest(who.file); err != nil {
 		c.Log.Warn("the credential of the site file is used", zap.Error(err))
 	}
-	keeper, err := device.NewKeeper(c.home(), *who.file, func(jwt string) { hub.Renew(jwt) }, c.Log)
+	keeper, err := device.NewKeeper(c.home(), *who.file, func() []ed25519.PublicKey { keys, _ := who.trust.HubKeys(); return keys }, func(jwt string) { hub.Renew(jwt) }, c.Log)
 	if err != nil {
 		return nil, nil, err
 	}

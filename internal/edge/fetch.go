@@ -34,7 +34,11 @@ func newFetcher(c *contents, link fleetsync.Link, damaged func(message string)) 
 func (f *fetcher) fetch(ctx context.Context, order fleetsync.Fetch, marks verify.Counters) fleetsync.Fetched {
 	want := order.Bundle
 	result := fleetsync.Fetched{Name: want.Name, Digest: want.Digest}
-	verified, err := f.contents.load(want.Digest)
+	load := f.contents.loadNew
+	if order.Again || marks[want.Name].Digest == want.Digest {
+		load = f.contents.load
+	}
+	verified, err := load(want.Digest)
 	if err == nil {
 		err = f.allowed(verified.Signed(), order, marks)
 	} else if err = f.unbelieved(want, err); err == nil {
@@ -71,7 +75,7 @@ func (f *fetcher) unbelieved(want fleetsync.AssignedBundle, why error) error {
 		f.damaged(fmt.Sprintf("stored bundle %s@%s (%s): %v: fetching it again", want.Name, want.Version, want.Digest.Short(), why))
 	}
 	switch verify.ReasonOf(why) {
-	case verify.NoTrustedKey, verify.UntrustedKey, verify.KeyNotAllowed, verify.BelowFloor, verify.VerifierFailed:
+	case verify.NoTrustedKey, verify.UntrustedKey, verify.KeyNotAllowed, verify.BelowFloor, verify.VerifierFailed, verify.RevokedKey, verify.TooFewSigners:
 		return nil
 	}
 	return f.contents.drop(want.Digest)
@@ -140,7 +144,7 @@ func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks veri
 		return verify.Verified{}, fmt.Errorf("bundle %s@%s: offer: %w", want.Name, want.Version, err)
 	}
 	// Nothing of the content is fetched for a manifest that is not believed.
-	signed, err := f.contents.trust.Manifest(f.contents.sigs, offer.Manifest, offer.Signatures)
+	signed, err := f.contents.trust.Document().Manifest(f.contents.sigs, offer.Manifest, offer.Signatures)
 	if err == nil {
 		err = f.allowed(signed, order, marks)
 	}
@@ -155,7 +159,7 @@ func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks veri
 		return verify.Verified{}, err
 	}
 	if verified, err := f.stored(signed, info); err == nil { // an older bundle had the same content, or only the offer was lost
-		return verified, f.contents.complete(want.Digest)
+		return verified, f.contents.complete(signed)
 	}
 	content, err := f.content(ctx, info, offer)
 	if err != nil {
@@ -168,7 +172,7 @@ func (f *fetcher) fromHub(ctx context.Context, order fleetsync.Fetch, marks veri
 		}
 		return verify.Verified{}, errors.Join(err, f.contents.forget(blobKey(info.Digest)))
 	}
-	return verified, f.contents.complete(want.Digest)
+	return verified, f.contents.complete(signed)
 }
 
 func (f *fetcher) stored(signed verify.Signed, info bundle.ContentInfo) (verify.Verified, error) {

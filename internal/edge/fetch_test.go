@@ -35,7 +35,7 @@ func newFetching(t *testing.T) *fetching {
 	x := &fetching{desk: d, store: memstore.New()}
 	link := d.bus.Link(shop1)
 	t.Cleanup(func() { _ = link.Close() })
-	c := &contents{store: x.store, trust: verifytest.Trust(d.release), sigs: verifytest.Twin{}, site: shop1}
+	c := &contents{store: x.store, trust: fixed(verifytest.Trust(d.release)), seal: sealOf(d.site), sigs: verifytest.Twin{}, site: shop1}
 	x.f = newFetcher(c, link, func(m string) { x.damages = append(x.damages, m) })
 	return x
 }
@@ -420,7 +420,7 @@ func TestT09_KeyWithdrawn(t *testing.T) {
 	p := x.publish("1.0.0", 1, []bundle.Object{configMap("a", "1")})
 	x.must(p)
 	right := x.f.contents.trust
-	x.f.contents.trust = verifytest.Trust(verifytest.NewKey())
+	x.f.contents.trust = fixed(verifytest.Trust(verifytest.NewKey()))
 	if got := x.fetch(p); got.Refusal == nil || got.Refusal.Reason != string(verify.UntrustedKey) {
 		t.Fatalf("%+v", got)
 	}

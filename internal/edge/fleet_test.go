@@ -279,7 +279,7 @@ type site struct {
 	desk    *desk
 	disk    *memstore.Disk
 	cluster *memcluster.Cluster
-	trust   *verify.Trust
+	trust   *Belief
 	logs    *observer.ObservedLogs
 
 	mu    sync.Mutex
@@ -295,7 +295,7 @@ type site struct {
 }
 
 func newSite(d *desk) *site {
-	s := &site{t: d.t, desk: d, disk: memstore.NewDisk(), cluster: memcluster.New(), trust: verifytest.Trust(d.release), marks: verify.Counters{}}
+	s := &site{t: d.t, desk: d, disk: memstore.NewDisk(), cluster: memcluster.New(), trust: fixed(verifytest.Trust(d.release), d.key.Public().(ed25519.PublicKey)), marks: verify.Counters{}}
 	d.t.Cleanup(s.halt)
 	return s
 }
@@ -319,7 +319,7 @@ func (s *site) start() *site {
 	agent := New(Options{
 		Site: &fleetsync.SiteFile{Site: shop1}, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
 		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
-		Keys: Keys{Site: s.desk.site, Hub: s.desk.key.Public().(ed25519.PublicKey)}, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
+		Key: s.desk.site, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.ended = stop, make(chan error, 1)

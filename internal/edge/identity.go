@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
-	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // maxSiteFile bounds a site file, in bytes.
@@ -25,8 +24,8 @@ const maxSiteFile = 1 << 20
 // identity is what a site file says, read and checked.
 type identity struct {
 	file  *fleetsync.SiteFile
-	trust *verify.Trust
-	keys  Keys
+	trust *Belief
+	key   ed25519.PrivateKey
 	ca    *x509.CertPool
 }
 
@@ -40,16 +39,16 @@ func identify(name string, log *zap.Logger) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checked(site)
+	return checked(site, log)
 }
 
 // checked reads what a site file holds in other encodings.
-func checked(site *fleetsync.SiteFile) (who *identity, err error) {
+func checked(site *fleetsync.SiteFile, log *zap.Logger) (who *identity, err error) {
 	who = &identity{file: site, ca: x509.NewCertPool()}
-	if who.trust, err = verify.DecodeTrust(site.Trust); err != nil {
+	if who.key, err = keyOf(site); err != nil {
 		return nil, err
 	}
-	if who.keys, err = keysOf(site); err != nil {
+	if who.trust, err = NewBelief(site.Trust, who.key, log); err != nil {
 		return nil, err
 	}
 	if !who.ca.AppendCertsFromPEM([]byte(site.CA)) {
@@ -121,15 +120,11 @@ func decodeSiteFile(raw []byte) (*fleetsync.SiteFile, error) {
 	return &site, nil
 }
 
-// keysOf takes the Ed25519 keys out of their NATS encodings.
-func keysOf(site *fleetsync.SiteFile) (Keys, error) {
+// keyOf takes the site's Ed25519 key out of its NATS encoding.
+func keyOf(site *fleetsync.SiteFile) (ed25519.PrivateKey, error) {
 	kind, seed, err := nkeys.DecodeSeed([]byte(site.Seed))
 	if err != nil || kind != nkeys.PrefixByteUser {
-		return Keys{}, errors.New(`seed: want the seed of a NATS user ("SU…")`)
+		return nil, errors.New(`seed: want the seed of a NATS user ("SU…")`)
 	}
-	hub, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(site.HubKey))
-	if err != nil {
-		return Keys{}, errors.New(`hubKey: want the public key of a NATS user ("U…")`)
-	}
-	return Keys{Site: ed25519.NewKeyFromSeed(seed), Hub: ed25519.PublicKey(hub)}, nil
+	return ed25519.NewKeyFromSeed(seed), nil
 }

@@ -94,10 +94,17 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 		return fmt.Errorf("site %s: %w", site.Site, err)
 	}
 	defer disconnect()
+	unbelieved, err := who.trust.Restore(m.store)
+	if err != nil {
+		return &unreadable{err}
+	}
+	if unbelieved != "" {
+		m.damaged(unbelieved)
+	}
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Damage: m.damage, Keys: who.keys, FirstApply: c.FirstApply, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

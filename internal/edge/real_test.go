@@ -35,9 +35,9 @@ func realLife(t *testing.T, d *desk, c *cluster.Cluster, dir string) (end func()
 	}
 	hub := d.bus.Link(shop1)
 	agent := New(Options{
-		Site: &fleetsync.SiteFile{Site: shop1}, Trust: verifytest.Trust(d.release), Signatures: verifytest.Twin{}, Store: m.store, Link: hub,
+		Site: &fleetsync.SiteFile{Site: shop1}, Trust: fixed(verifytest.Trust(d.release), d.key.Public().(ed25519.PublicKey)), Signatures: verifytest.Twin{}, Store: m.store, Link: hub,
 		Workloads: NewWorkloads(conn, Policy{}, m.store, zap.NewNop()), Marks: m.anchored.Counters, SaveMarks: m.saveMarks, Damage: m.damage,
-		Keys: Keys{Site: d.site, Hub: d.key.Public().(ed25519.PublicKey)}, Version: "test", Epoch: newEpoch(), Log: zap.NewNop(),
+		Key: d.site, Version: "test", Epoch: newEpoch(), Log: zap.NewNop(),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -176,8 +176,8 @@ func TestF07_RecordThatCannotBeRead(t *testing.T) {
 	}
 	defer m.close(zap.NewNop())
 	store := l.disk.Open()
-	agent := New(Options{Site: &fleetsync.SiteFile{Site: shop1}, Store: store, Link: l.bus.Link(shop1), Workloads: NewWorkloads(l.cluster, Policy{}, store, zap.NewNop()),
-		Keys: Keys{Site: l.desk.site, Hub: l.desk.key.Public().(ed25519.PublicKey)}, Epoch: newEpoch(), Log: zap.NewNop()})
+	agent := New(Options{Site: &fleetsync.SiteFile{Site: shop1}, Trust: fixed(nil), Store: store, Link: l.bus.Link(shop1), Workloads: NewWorkloads(l.cluster, Policy{}, store, zap.NewNop()),
+		Key: l.desk.site, Epoch: newEpoch(), Log: zap.NewNop()})
 	err = agent.Run(t.Context())
 	if _, ok := err.(*unreadable); !ok {
 		t.Fatalf("Run: %v", err)

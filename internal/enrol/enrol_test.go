@@ -209,7 +209,7 @@ func TestT22_RenewalChangesNoIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenRenewed(sealed, hub.Public().(ed25519.PublicKey), renewal); reasonOf(err) != c.want {
+		if _, err := OpenRenewed(sealed, []ed25519.PublicKey{hub.Public().(ed25519.PublicKey)}, renewal); reasonOf(err) != c.want {
 			t.Errorf("device, %s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -250,7 +250,7 @@ func TestT21_OnlyThePinnedHubsAnswerToThisRequestCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenReply(sealed, hub.Public().(ed25519.PublicKey), request); reasonOf(err) != c.want {
+		if _, err := OpenReply(sealed, []ed25519.PublicKey{hub.Public().(ed25519.PublicKey)}, request); reasonOf(err) != c.want {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -289,7 +289,7 @@ func FuzzOpenReply(f *testing.F) {
 	sealed, _ := fleetsync.Seal(TypeReply, Reply{Nonce: strings.Repeat("0", 32), Key: public(1), Status: Pending, Site: "s1"}, keyNumber(9))
 	f.Add(sealed)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		reply, err := OpenReply(raw, public(9), requestOf(1, "s1"))
+		reply, err := OpenReply(raw, []ed25519.PublicKey{public(9)}, requestOf(1, "s1"))
 		if err == nil && reply.Status == Approved && CheckCredential(reply.Grant.JWT, reply.Site, public(1)) != nil {
 			t.Error("another's credential is taken")
 		}
@@ -305,7 +305,7 @@ func FuzzCredential(f *testing.F) {
 }
 
 func FuzzDecodeFile(f *testing.F) {
-	raw, _ := json.Marshal(File{Schema: FileSchema, Fleet: "f", Hubs: []string{"https://h:1"}, CA: "c", HubKey: "U", Token: "t", Name: BySerial, Trust: json.RawMessage(`{}`)})
+	raw, _ := json.Marshal(File{Schema: FileSchema, Fleet: "f", Hubs: []string{"https://h:1"}, CA: "c", Token: "t", Name: BySerial, Trust: json.RawMessage(`{}`)})
 	f.Add(raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		file, err := DecodeFile(raw)

@@ -18,13 +18,12 @@ const MaxFile = 1 << 20
 type File struct {
 	Schema string   `json:"schema"`
 	Fleet  string   `json:"fleet"`
-	Hubs   []string `json:"hubs"`   // https URLs, tried in order
-	CA     string   `json:"ca"`     // PEM; certificates of the hub that are not by this CA are refused
-	HubKey string   `json:"hubKey"` // NATS public key ("U…") whose signature the hub's answers carry
+	Hubs   []string `json:"hubs"` // https URLs, tried in order
+	CA     string   `json:"ca"`   // PEM; certificates of the hub that are not by this CA are refused
 	Token  string   `json:"token"`
 	// Name tells the device which facts to read. The rule that counts is the token's, at the hub.
 	Name  Rule            `json:"siteName"`
-	Trust json.RawMessage `json:"trust"` // verify.Trust: whose bundles are believed
+	Trust json.RawMessage `json:"trust"` // tuf.Metadata, encoded: whose bundles and which hub are believed
 }
 
 // DecodeFile reads an enrolment file strictly.
@@ -50,8 +49,8 @@ func DecodeFile(raw []byte) (*File, error) {
 	if _, err := ParseRule(string(f.Name)); err != nil {
 		return nil, fmt.Errorf("enrolment file: %w", err)
 	}
-	if f.CA == "" || f.HubKey == "" || f.Token == "" || len(f.Trust) == 0 {
-		return nil, errors.New("enrolment file: want ca, hubKey, token and trust")
+	if f.CA == "" || f.Token == "" || len(f.Trust) == 0 {
+		return nil, errors.New("enrolment file: want ca, token and trust")
 	}
 	return &f, nil
 }

@@ -66,7 +66,7 @@ type Renewed struct {
 }
 
 // OpenRenewed reads the answer to a renewal. Anything but the very same identity is refused (T22).
-func OpenRenewed(sealed []byte, hub ed25519.PublicKey, to Renewal) (Renewed, error) {
+func OpenRenewed(sealed []byte, hub []ed25519.PublicKey, to Renewal) (Renewed, error) {
 	var r Renewed
 	if err := openPinned(TypeRenewed, sealed, hub, &r); err != nil {
 		return Renewed{}, err

@@ -131,7 +131,7 @@ type Grant struct {
 const MaxReply = 256 << 10
 
 // OpenReply reads the answer to a request: signed by the hub's key, bound to this request's nonce and key.
-func OpenReply(sealed []byte, hub ed25519.PublicKey, to Request) (Reply, error) {
+func OpenReply(sealed []byte, hub []ed25519.PublicKey, to Request) (Reply, error) {
 	var r Reply
 	if err := openPinned(TypeReply, sealed, hub, &r); err != nil {
 		return Reply{}, err
@@ -151,11 +151,11 @@ func OpenReply(sealed []byte, hub ed25519.PublicKey, to Request) (Reply, error) 
 	return r, nil
 }
 
-func openPinned(kind string, sealed []byte, hub ed25519.PublicKey, into any) error {
+func openPinned(kind string, sealed []byte, hub []ed25519.PublicKey, into any) error {
 	if len(sealed) > MaxReply {
 		return refuse(Malformed, fmt.Sprintf("the hub's answer: %d bytes are more than %d", len(sealed), MaxReply), "")
 	}
-	switch err := fleetsync.Open(kind, sealed, hub, into); {
+	switch err := fleetsync.OpenBy(kind, sealed, hub, into); {
 	case errors.Is(err, fleetsync.ErrForged):
 		return refuse(Forged, "the hub's answer is not signed by the hub this device was given", "if the hub was set up anew, the device needs a new enrolment file")
 	case err != nil:

@@ -59,7 +59,7 @@ func (h *Hub) verifyFile(raw []byte) (verify.Verified, *bundle.File, error) {
 	if err != nil {
 		return verify.Verified{}, nil, malformed("not a bundle file", err)
 	}
-	signed, err := h.cfg.Trust.Manifest(h.cfg.Signatures, file.Manifest, file.Signatures)
+	signed, err := h.trust().Manifest(h.cfg.Signatures, file.Manifest, file.Signatures)
 	if err != nil {
 		return verify.Verified{}, nil, err
 	}
@@ -216,6 +216,9 @@ func (h *Hub) storeDeltas(ctx context.Context, verified verify.Verified, full in
 		}
 		seen[older.Content] = true
 		from, err := h.content(ctx, older)
+		if verify.ReasonOf(err) != "" {
+			continue // its key was revoked since: no site takes it as a beginning either
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("delta from %s: %w", older.ref(), err)
 		}
@@ -266,7 +269,7 @@ func (h *Hub) offer(ctx context.Context, digest bundle.Digest) (fleetsync.Offer,
 	if err := json.Unmarshal(message.Data, &offer); err != nil {
 		return offer, verify.Signed{}, fmt.Errorf("decode: %w", err)
 	}
-	signed, err := h.cfg.Trust.Manifest(h.cfg.Signatures, offer.Manifest, offer.Signatures)
+	signed, err := h.trust().Manifest(h.cfg.Signatures, offer.Manifest, offer.Signatures)
 	if err != nil {
 		return offer, verify.Signed{}, err
 	}

@@ -135,8 +135,8 @@ func (h *Hub) holder(key ed25519.PublicKey) *enrol.Occupant {
 	switch {
 	case held:
 		return h.occupant(id)
-	case key.Equal(h.signer.public):
-		return &enrol.Occupant{Site: "hub", Key: h.signer.public}
+	case key.Equal(h.signing().public):
+		return &enrol.Occupant{Site: "hub", Key: h.signing().public}
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (h *Hub) replyTo(ctx context.Context, request enrol.Request, e enrol.Enrolm
 		}
 		reply.Grant = &enrol.Grant{Servers: h.servers, CA: h.siteCA, JWT: token, HeartBeat: int(h.cfg.HeartBeat / time.Second)}
 	}
-	return fleetsync.Seal(enrol.TypeReply, reply, h.signer.private)
+	return fleetsync.Seal(enrol.TypeReply, reply, h.signing().private)
 }
 
 // Enrolments are the devices that asked to join, those first that wait for a decision, then the newest.
@@ -301,7 +301,7 @@ func (h *Hub) Challenge() enrol.Challenge {
 }
 
 func (h *Hub) seal(text string) string {
-	mac := hmac.New(sha256.New, h.signer.private.Seed())
+	mac := hmac.New(sha256.New, h.signing().private.Seed())
 	mac.Write([]byte("holdfast challenge\n" + text))
 	return hex.EncodeToString(mac.Sum(nil))
 }
@@ -344,5 +344,5 @@ func (h *Hub) Renew(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fleetsync.Seal(enrol.TypeRenewed, enrol.Renewed{Nonce: renewal.Nonce, Site: record.Site, Key: record.Key, JWT: token}, h.signer.private)
+	return fleetsync.Seal(enrol.TypeRenewed, enrol.Renewed{Nonce: renewal.Nonce, Site: record.Site, Key: record.Key, JWT: token}, h.signing().private)
 }

@@ -41,7 +41,7 @@ func newApplicant(t *testing.T, h *Hub, token string, serial string) *applicant 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &applicant{t: t, url: h.URL(), http: rawClient(t, contextOf(t, h)), private: private, public: public, hub: h.signer.public, token: token, facts: enrol.Facts{Serial: serial}}
+	return &applicant{t: t, url: h.URL(), http: rawClient(t, contextOf(t, h)), private: private, public: public, hub: h.signing().public, token: token, facts: enrol.Facts{Serial: serial}}
 }
 
 func (a *applicant) request() (enrol.Request, []byte) {
@@ -83,7 +83,7 @@ func (a *applicant) ask() (enrol.Reply, enrol.Reason) {
 	if reason != "" {
 		return enrol.Reply{}, reason
 	}
-	reply, err := enrol.OpenReply(raw, a.hub, request)
+	reply, err := enrol.OpenReply(raw, []ed25519.PublicKey{a.hub}, request)
 	if err != nil {
 		a.t.Errorf("reply: %v", err)
 	}
@@ -254,7 +254,7 @@ func TestT20_BadRequestsAreRefusedEachWithItsReason(t *testing.T) {
 		"no nonce":               {seal(func(r *enrol.Request) { r.Nonce = "" }, other), enrol.Malformed},
 		"a huge fact":            {seal(func(r *enrol.Request) { r.Facts.Hostname = strings.Repeat("x", 300) }, other), enrol.Malformed},
 		"no key":                 {seal(func(r *enrol.Request) { r.Key = nil }, other), enrol.Forged},
-		"the hub's own key":      {seal(func(r *enrol.Request) { r.Key = h.signer.public }, &applicant{private: h.signer.private}), enrol.KeyInUse},
+		"the hub's own key":      {seal(func(r *enrol.Request) { r.Key = h.signing().public }, &applicant{private: h.signing().private}), enrol.KeyInUse},
 		"garbage":                {[]byte("hello"), enrol.Malformed},
 		"too large":              {bytes.Repeat([]byte(" "), enrol.MaxRequest+1), "TooLarge"},
 	} {
@@ -416,7 +416,7 @@ func TestT22_TheHubRenewsExactlyWhoProves(t *testing.T) {
 	if reason != "" {
 		t.Fatalf("renewal refused: %s", reason)
 	}
-	renewed, err := enrol.OpenRenewed(raw, h.signer.public, renewal)
+	renewed, err := enrol.OpenRenewed(raw, h.hubKeys(), renewal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,12 +21,15 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign/sign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/tuftest"
 )
 
 // releaseKey is a release key in cosign's own format.
@@ -46,6 +49,9 @@ var (
 	foreign = sync.OnceValue(newReleaseKey)
 )
 
+// roots are the roots of trust of the hubs, by data directory: a hub that starts again has the one it had.
+var roots sync.Map
+
 // configOf is a hub on free loopback ports that believes our release key.
 func configOf(t *testing.T, dir string) Config {
 	t.Helper()
@@ -53,9 +59,14 @@ func configOf(t *testing.T, dir string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	made, known := roots.Load(dir)
+	if !known {
+		made, _ = roots.LoadOrStore(dir, tuftest.New(t, &verify.Trust{Schema: verify.TrustSchema, Fleet: "test", Keys: []verify.Key{key}}))
+	}
+	root := made.(*tuftest.Root)
 	return Config{
 		DataDir: dir, ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0", HeartBeat: time.Minute,
-		Trust: &verify.Trust{Schema: verify.TrustSchema, Fleet: "test", Keys: []verify.Key{key}}, Signatures: cosign.Verifier{},
+		Trust: root.Published, Online: []ed25519.PrivateKey{root.Online}, Signatures: cosign.Verifier{},
 		Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), around: contract(t),
 	}
 }
@@ -205,11 +216,7 @@ func addSite(t *testing.T, client *api.Client, id bundle.SiteID, labels map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	hubKey, err := siteKey(grant.HubKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := &fakeSite{t: t, id: id, grant: grant, key: ed25519.NewKeyFromSeed(raw), hub: hubKey}
+	site := &fakeSite{t: t, id: id, grant: grant, key: ed25519.NewKeyFromSeed(raw), hub: hubKeyOf(t, grant.Trust)}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(grant.CA))
 	site.link, err = link.Dial(link.Options{
@@ -221,6 +228,24 @@ func addSite(t *testing.T, client *api.Client, id bundle.SiteID, labels map[stri
 	t.Cleanup(func() { site.link.Close() })
 	site.await(fleetsync.LinkUp)
 	return site
+}
+
+// hubKeyOf is the key that a root of trust names for the hub.
+func hubKeyOf(t *testing.T, trust []byte) ed25519.PublicKey {
+	t.Helper()
+	metadata, err := tuf.Decode(trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := tuf.Load(metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := online.Assignment(state.Trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys[0]
 }
 
 func (s *fakeSite) await(kind fleetsync.NoticeKind) {

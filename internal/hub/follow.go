@@ -58,6 +58,7 @@ func (h *Hub) follow(ctx context.Context) error {
 	for _, site := range h.view.ids() {
 		h.warden.look(site)
 	}
+	running.Go(func() { h.keepFresh(following) })
 	running.Go(func() { h.keepLedger(following) })
 	running.Go(func() { h.scrub(following, true) })
 	for _, name := range replayed {
@@ -203,7 +204,7 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 		if err := a.hub.ledger.cover(fleetsync.EventSubject(site)); err != nil {
 			return err
 		}
-		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signer.private)
+		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signing().private)
 		if err != nil {
 			return err
 		}

@@ -26,12 +26,13 @@ func (h *Hub) answer(id bundle.SiteID, m stream.Message) {
 // state tells a site what is newest for it, as the answer to a nonce or, with an empty one, unasked.
 func (h *Hub) state(id bundle.SiteID, nonce string) {
 	h.mu.Lock()
-	f := fleetsync.Fresh{Site: id, Nonce: nonce, Time: h.cfg.Now().UTC(), Assignment: h.view.Assigned(id)}
+	root := h.root.state.Load().Versions
+	f := fleetsync.Fresh{Site: id, Nonce: nonce, Time: h.cfg.Now().UTC(), Assignment: h.view.Assigned(id), Root: uint64(root.Root), Targets: uint64(root.Targets)}
 	if ack, ok := h.view.Ack(id); ok {
 		f.Ack = &ack
 	}
 	h.mu.Unlock()
-	sealed, err := fleetsync.Seal(fleetsync.TypeFresh, f, h.signer.private)
+	sealed, err := fleetsync.Seal(fleetsync.TypeFresh, f, h.signing().private)
 	if err == nil {
 		err = h.signals.Answer(id, sealed)
 	}

@@ -173,7 +173,7 @@ func decodeRequest[T any](w http.ResponseWriter, r *http.Request) (request T, er
 }
 
 func (h *Hub) getVersion(http.ResponseWriter, *http.Request) (api.Version, error) {
-	return api.Version{Version: buildinfo.Version(), Fleet: h.cfg.Trust.Fleet}, nil
+	return api.Version{Version: buildinfo.Version(), Fleet: h.trust().Fleet}, nil
 }
 
 func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, error) {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // Store is what the hub needs of the bus to remember. Sequences are of the stream; errors are those of package stream and fleetsync.
@@ -58,10 +60,13 @@ type Config struct {
 	ListenNATS string // host:port of the embedded bus; port 0 is any free one
 	ListenAPI  string // host:port
 	// Hosts are the names and addresses by which sites and operators reach the hub; the first stands in the admin's context file.
-	Hosts      []string
-	External   *External // nil: the bus is embedded
-	Bus        Bus       // not nil: this one, which stays its owner's, instead of either
-	Trust      *verify.Trust
+	Hosts    []string
+	External *External // nil: the bus is embedded
+	Bus      Bus       // not nil: this one, which stays its owner's, instead of either
+	// Trust is what the offline keys have published, and Online the private keys of which the root names one at least.
+	Trust      tuf.Publication
+	Online     []ed25519.PrivateKey
+	TrustLife  time.Duration // how long snapshot and timestamp are good; 0 is 7 days
 	Signatures verify.Signatures
 	HeartBeat  time.Duration // how often sites say hello; 0 is a minute
 	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
@@ -89,8 +94,7 @@ type External struct {
 type Hub struct {
 	cfg       Config
 	log       *zap.Logger
-	trust     []byte // as sites get it
-	signer    signer
+	root      rootOfTrust
 	keys      bus.Keys
 	authority *authority
 	doorkeeper
@@ -147,13 +151,13 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	return h, nil
 }
 
-func (h *Hub) configure() (err error) {
+func (h *Hub) configure() error {
 	cfg := &h.cfg
-	if cfg.Trust == nil {
-		return hinted{errors.New("trust: none is given, so nothing could be believed"), "holdfast init makes a trust document; give it with --trust FILE"}
+	if len(cfg.Trust.Roots) == 0 {
+		return hinted{errors.New("trust: none is given, so nothing could be believed"), "holdfast init makes a root of trust; give its folder with --trust FOLDER"}
 	}
-	if h.trust, err = verify.EncodeTrust(cfg.Trust); err != nil {
-		return err
+	if cfg.TrustLife == 0 {
+		cfg.TrustLife = defaultTrustLife
 	}
 	if cfg.Signatures == nil {
 		return errors.New("trust: there is no verifier")
@@ -195,9 +199,6 @@ func (h *Hub) open(ctx context.Context) error {
 	if err != nil {
 		return hinted{err, "choose another directory with --data, or give this one to the hub's user"}
 	}
-	if h.signer, err = ring.signer(); err != nil {
-		return err
-	}
 	if external := h.cfg.External; external != nil && external.Keys != nil {
 		h.keys = *external.Keys
 	} else if h.keys, err = ring.busKeys(); err != nil {
@@ -211,14 +212,20 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.closers = append(h.closers, func() { listener.Close() })
-	h.view = NewView(h.signer.public, h.cfg.HeartBeat)
 	h.ledger = openLedger(h.cfg.DataDir, h.cfg.Now())
 	if err := h.openBus(ctx); err != nil {
 		return err
 	}
+	if err := h.openTrust(ctx); err != nil {
+		return err
+	}
+	h.view = NewView(h.hubKeys(), h.cfg.HeartBeat)
 	h.watchStore()
 	if err := h.follow(ctx); err != nil {
 		return err
+	}
+	if err := h.resign(ctx); err != nil {
+		h.log.Error("what the bus holds is not all signed by this hub's keys", zap.Error(err), zap.String("hint", "start the hub with --online-key of the key before the rotation, too"))
 	}
 	if err := h.followUsers(ctx); err != nil {
 		return err
@@ -352,6 +359,9 @@ func (h *Hub) serve(listener net.Listener) {
 
 // shutdownTime is what requests under way get to finish.
 const shutdownTime = 10 * time.Second
+
+// Fleet is the fleet's name.
+func (h *Hub) Fleet() string { return h.trust().Fleet }
 
 // URL is where the API is.
 func (h *Hub) URL() string { return h.url }

@@ -90,40 +90,6 @@ func writeSecret(path string, data []byte) error {
 	return directory.Sync()
 }
 
-// signer is the hub's own key: it signs assignments and acknowledgements.
-type signer struct {
-	private ed25519.PrivateKey
-	public  ed25519.PublicKey
-	name    string // NATS public key ("U…")
-}
-
-func (k keyring) signer() (signer, error) {
-	seed, err := k.once("hub.seed", func() ([]byte, error) {
-		pair, err := nkeys.CreateUser()
-		if err != nil {
-			return nil, err
-		}
-		return pair.Seed()
-	})
-	if err != nil {
-		return signer{}, err
-	}
-	pair, err := nkeys.FromSeed(seed)
-	if err != nil {
-		return signer{}, fmt.Errorf("key file hub.seed: %w", err)
-	}
-	_, raw, err := nkeys.DecodeSeed(seed)
-	if err != nil {
-		return signer{}, fmt.Errorf("key file hub.seed: %w", err)
-	}
-	name, err := pair.PublicKey()
-	if err != nil {
-		return signer{}, fmt.Errorf("key file hub.seed: %w", err)
-	}
-	private := ed25519.NewKeyFromSeed(raw)
-	return signer{private, private.Public().(ed25519.PublicKey), name}, nil
-}
-
 // siteKey is the raw key of a NATS user key ("U…").
 func siteKey(name string) (ed25519.PublicKey, error) {
 	if !nkeys.IsValidPublicUserKey(name) {

@@ -222,7 +222,7 @@ func TestReplacedHardwareIsTheSameSite(t *testing.T) {
 	if reply.Site != "shop-1" {
 		t.Fatalf("%+v", reply)
 	}
-	next := &fakeSite{t: t, id: "shop-1", key: device.private, hub: h.signer.public, grant: api.SiteGrant{Servers: reply.Grant.Servers, CA: reply.Grant.CA, JWT: reply.Grant.JWT}}
+	next := &fakeSite{t: t, id: "shop-1", key: device.private, hub: h.signing().public, grant: api.SiteGrant{Servers: reply.Grant.Servers, CA: reply.Grant.CA, JWT: reply.Grant.JWT}}
 	next = next.twin()
 	if got := next.assignment(); got.Sequence != 1 || len(got.Bundles) != 1 || got.Labels["region"] != "eu" {
 		t.Errorf("the new hardware got %+v", got)

@@ -95,7 +95,7 @@ func (h *Hub) pageRequest(w http.ResponseWriter, r *http.Request, asked http.Han
 }
 
 func (h *Hub) frame(title string) web.Frame {
-	return web.Frame{Title: title, Fleet: h.cfg.Trust.Fleet, Version: buildinfo.Version(), Now: h.cfg.Now()}
+	return web.Frame{Title: title, Fleet: h.trust().Fleet, Version: buildinfo.Version(), Now: h.cfg.Now()}
 }
 
 // show answers with a page, and with every header that keeps a browser from doing more with it.

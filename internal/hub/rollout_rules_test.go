@@ -359,12 +359,12 @@ func onSharedBus(t *testing.T) Config {
 func TestRolloutOfWhatIsBelowTheFloorIsRefused(t *testing.T) {
 	d := newDistrict(t, 1, true)
 	d.release("1.1.0", 2, nil)
-	d.h.Close()
-	trust := *d.cfg.Trust
-	trust.Floors = map[bundle.Name]bundle.Counter{"shop": 3}
-	d.cfg.Trust = &trust
-	d.h = startHub(t, d.cfg)
-	d.client = clientOf(t, d.h)
+	root := rootOf(t, d.cfg.DataDir)
+	root.Trust.Floors = map[bundle.Name]bundle.Counter{"shop": 3}
+	root.Publish(false)
+	if _, err := publish(d.client, root.Published); err != nil {
+		t.Fatal(err)
+	}
 	before := len(stored(t, d.h, "ROLLOUTS"))
 	if problem := d.refused("1.1.0", quick); problem.Reason != "BelowFloor" || problem.Status != http.StatusUnprocessableEntity {
 		t.Errorf("%+v", problem)

@@ -58,6 +58,8 @@ func (h *Hub) table() []route {
 		reads("/v1/sites/{site}", viewer, inScope, "What is known of one site", h.getSite),
 		writes[api.AssignRequest](h, "POST /v1/assignments", operator, inScope, "assign", "Put a bundle into the assignments of sites", h.postAssignment),
 		writes[api.UnassignRequest](h, "POST /v1/unassignments", operator, inScope, "unassign", "Take a bundle out of the assignments of sites", h.postUnassignment),
+		writes[none](h, "POST /v1/trust", admin, fleetWide, "root publish", "Take what the holders of the root of trust have signed", h.postTrust),
+		reads("/v1/trust", viewer, siteless, "The root of trust that is served", h.getTrust),
 		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift).asking(siteAsks, labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
 		reads("/v1/events", viewer, inScope, "Events, the oldest first; a list that goes on goes on with older ones", h.getEvents).asking(siteAsks, labelsAsk, groupAsks, sinceAsks, limitAsks, continueAsks),
 

@@ -62,11 +62,7 @@ func openShop(t *testing.T, client *api.Client, id bundle.SiteID, labels map[str
 	if err != nil {
 		t.Fatal(err)
 	}
-	hubKey, err := siteKey(grant.HubKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &shop{t: t, id: id, key: ed25519.NewKeyFromSeed(raw), hub: hubKey, does: map[bundle.Version]rollout.Behaviour{}, epoch: fmt.Sprintf("%032x", len(id))}
+	s := &shop{t: t, id: id, key: ed25519.NewKeyFromSeed(raw), hub: hubKeyOf(t, grant.Trust), does: map[bundle.Version]rollout.Behaviour{}, epoch: fmt.Sprintf("%032x", len(id))}
 	if memory != nil {
 		s.link = memory.Link(id)
 	} else {

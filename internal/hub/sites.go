@@ -34,6 +34,10 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 	if err != nil {
 		return api.SiteGrant{}, err
 	}
+	trust, err := h.trustMetadata()
+	if err != nil {
+		return api.SiteGrant{}, err
+	}
 	if isNew {
 		err = h.keepSite(ctx, record)
 		if errors.Is(err, stream.ErrConflict) { // somebody added it a moment ago; perhaps this very request, whose answer was lost
@@ -47,8 +51,8 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 		}
 	}
 	return api.SiteGrant{
-		Site: record.Site, Servers: h.servers, CA: h.siteCA, JWT: token, HubKey: h.signer.name,
-		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: h.trust, Hubs: h.urls, HubCA: string(h.authority.caPEM),
+		Site: record.Site, Servers: h.servers, CA: h.siteCA, JWT: token,
+		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: trust, Hubs: h.urls, HubCA: string(h.authority.caPEM),
 	}, nil
 }
 
@@ -115,7 +119,7 @@ func (h *Hub) newRecord(request api.SiteRequest) (record SiteRecord, isNew bool,
 		return SiteRecord{}, false, siteExists(site)
 	}
 	// Two sites with one key could sign for each other.
-	if other, used := h.view.HolderOf(key); used || key.Equal(h.signer.public) {
+	if other, used := h.view.HolderOf(key); used || key.Equal(h.signing().public) {
 		return SiteRecord{}, false, refuse(http.StatusConflict, "KeyInUse", fmt.Sprintf("site %s: its public key is in use", site), string(other), "make a new key for each site")
 	}
 	added := h.cfg.Now().UTC().Truncate(time.Millisecond)
@@ -211,7 +215,7 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 		}
 		// A hub restored from a backup has forgotten assignments that the site has (F11): what is ordered now must be newer than those.
 		next.Sequence = max(next.Sequence, reported+1)
-		sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, next, h.signer.private)
+		sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, next, h.signing().private)
 		if err != nil {
 			return 0, false, fmt.Errorf("site %s: %w", id, err)
 		}
@@ -240,7 +244,7 @@ func (h *Hub) assignment(ctx context.Context, id bundle.SiteID) (fleetsync.Assig
 		return fleetsync.Assignment{}, 0, fmt.Errorf("site %s: assignment: %w", id, err)
 	}
 	var current fleetsync.Assignment
-	if err := fleetsync.Open(fleetsync.TypeAssignment, message.Data, h.signer.public, &current); err != nil {
+	if err := fleetsync.OpenBy(fleetsync.TypeAssignment, message.Data, h.hubKeys(), &current); err != nil {
 		return current, 0, fmt.Errorf("site %s: the assignment on the bus is not this hub's: %w", id, err)
 	}
 	if current.Site != id {

@@ -12,14 +12,14 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
-	"github.com/holdfast-fleet/holdfast/pkg/verify"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 func TestAddSiteGivesWhatASiteNeedsOnce(t *testing.T) {
 	h := startHub(t, configOf(t, t.TempDir()))
 	client, ctx := clientOf(t, h), context.Background()
 	site := addSite(t, client, "shop-1", map[string]string{"region": "eu"})
-	if _, err := verify.DecodeTrust(site.grant.Trust); err != nil || site.grant.HeartBeat != 60 || site.grant.Site != "shop-1" {
+	if _, err := tuf.Decode(site.grant.Trust); err != nil || site.grant.HeartBeat != 60 || site.grant.Site != "shop-1" {
 		t.Errorf("grant %+v: %v", site.grant, err)
 	}
 	_, name, err := bus.NewSiteKey()
@@ -69,7 +69,7 @@ func TestT17_HostileSiteNames(t *testing.T) {
 		"account key":  {ID: "shop-1", PublicKey: "A" + key[1:]},
 		"bad label":    {ID: "shop-1", PublicKey: key, Labels: map[string]string{"a b": "c"}},
 		"bad value":    {ID: "shop-1", PublicKey: key, Labels: map[string]string{"a": "c d"}},
-		"hub's own":    {ID: "shop-1", PublicKey: h.signer.name},
+		"hub's own":    {ID: "shop-1", PublicKey: h.signing().name},
 		"long labels":  {ID: "shop-1", PublicKey: key, Labels: map[string]string{"a": strings.Repeat("x", 64)}},
 		"not the name": {ID: "shop-1", PublicKey: strings.ToLower(key)},
 	} {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 func TestAHubThatCannotStartSaysWhichAndWhy(t *testing.T) {
@@ -33,7 +35,7 @@ func TestAHubThatCannotStartSaysWhichAndWhy(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(damaged, "keys"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(damaged, "keys", "hub.seed"), []byte("garbage"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(damaged, "keys", "bus.json"), []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -46,8 +48,8 @@ func TestAHubThatCannotStartSaysWhichAndWhy(t *testing.T) {
 		"nonsense address":  {func(c *Config) { c.ListenAPI = "nonsense" }, []string{"api: listen nonsense"}},
 		"data is a file":    {func(c *Config) { c.DataDir = file }, []string{"data directory " + file, "not a directory"}},
 		"store is a file":   {func(c *Config) { c.DataDir = noStore }, []string{"store", noStore, "not a directory"}},
-		"damaged key":       {func(c *Config) { c.DataDir = damaged }, []string{"key file hub.seed"}},
-		"no trust":          {func(c *Config) { c.Trust = nil }, []string{"trust: none is given"}},
+		"damaged key":       {func(c *Config) { c.DataDir = damaged }, []string{"bus.json"}},
+		"no trust":          {func(c *Config) { c.Trust = tuf.Publication{} }, []string{"trust: none is given"}},
 		"external bus away": {func(c *Config) { c.External = &External{URL: "tls://" + address} }, []string{"bus", address}},
 	} {
 		cfg := configOf(t, t.TempDir())

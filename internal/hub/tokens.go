@@ -55,12 +55,16 @@ func (h *Hub) makeToken(ctx context.Context, token enrol.Token, seconds int64) (
 	if err != nil {
 		return api.TokenGrant{}, fmt.Errorf("token: encode: %w", err)
 	}
+	trust, err := h.trustMetadata()
+	if err != nil {
+		return api.TokenGrant{}, err
+	}
 	if err := h.putIf(ctx, TokenSubject(token.ID), raw, 0); err != nil {
 		return api.TokenGrant{}, fmt.Errorf("token: %w", err)
 	}
 	return api.TokenGrant{Token: shown(token), File: enrol.File{
-		Schema: enrol.FileSchema, Fleet: h.cfg.Trust.Fleet, Hubs: h.urls, CA: string(h.authority.caPEM), HubKey: h.signer.name,
-		Token: secret, Name: token.Rule, Trust: h.trust,
+		Schema: enrol.FileSchema, Fleet: h.trust().Fleet, Hubs: h.urls, CA: string(h.authority.caPEM),
+		Token: secret, Name: token.Rule, Trust: trust,
 	}}, nil
 }
 

@@ -23,7 +23,7 @@ import (
 //	V3  Site records are folded before what speaks of their sites; apart from that the order of subjects does not matter.
 //	V4  Silence is unknown: nothing it says is without the time of its last evidence, and nothing stays fresh by itself.
 type View struct {
-	hubKey    ed25519.PublicKey
+	hubKeys   []ed25519.PublicKey
 	heartBeat time.Duration
 	sites     map[bundle.SiteID]*siteView
 	catalog   map[bundle.Ref]CatalogEntry
@@ -50,10 +50,10 @@ var (
 	errReplayed    = errors.New("replayed")
 )
 
-// NewView is the picture of an empty fleet. hubKey is the hub's own signing key.
-func NewView(hubKey ed25519.PublicKey, heartBeat time.Duration) *View {
+// NewView is the picture of an empty fleet. hubKeys are the hub's own signing keys, those before a rotation too.
+func NewView(hubKeys []ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
-		hubKey: hubKey, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
+		hubKeys: hubKeys, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
 		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{},
 	}
 }
@@ -85,9 +85,9 @@ func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 	}
 	switch kind {
 	case "desired":
-		err = site.foldDesired(m, v.hubKey)
+		err = site.foldDesired(m, v.hubKeys)
 	case "ack":
-		err = site.foldAck(m, v.hubKey)
+		err = site.foldAck(m, v.hubKeys)
 	case "state":
 		err = site.foldState(m)
 	case "event":
@@ -134,9 +134,9 @@ func (v *View) foldSite(id bundle.SiteID, m stream.Message) error {
 	return nil
 }
 
-func (s *siteView) foldDesired(m stream.Message, hubKey ed25519.PublicKey) error {
+func (s *siteView) foldDesired(m stream.Message, hubKeys []ed25519.PublicKey) error {
 	var assignment fleetsync.Assignment
-	if err := fleetsync.Open(fleetsync.TypeAssignment, m.Data, hubKey, &assignment); err != nil {
+	if err := fleetsync.OpenBy(fleetsync.TypeAssignment, m.Data, hubKeys, &assignment); err != nil {
 		return err
 	}
 	if assignment.Site != s.record.Site {
@@ -148,9 +148,9 @@ func (s *siteView) foldDesired(m stream.Message, hubKey ed25519.PublicKey) error
 	return nil
 }
 
-func (s *siteView) foldAck(m stream.Message, hubKey ed25519.PublicKey) error {
+func (s *siteView) foldAck(m stream.Message, hubKeys []ed25519.PublicKey) error {
 	var ack fleetsync.Ack
-	if err := fleetsync.Open(fleetsync.TypeAck, m.Data, hubKey, &ack); err != nil {
+	if err := fleetsync.OpenBy(fleetsync.TypeAck, m.Data, hubKeys, &ack); err != nil {
 		return err
 	}
 	return s.ingest.Acked(ack, m.Time)

@@ -73,7 +73,7 @@ func desiredAt(sequence uint64) fleetsync.Assignment {
 // viewOf folds site shop-1 and what else is given.
 func viewOf(t *testing.T, messages ...stream.Message) *View {
 	t.Helper()
-	view := NewView(public(keyHub), time.Minute)
+	view := NewView([]ed25519.PublicKey{public(keyHub)}, time.Minute)
 	for _, m := range append([]stream.Message{recordOf(t, "shop-1", keyShop)}, messages...) {
 		if _, err := view.Fold(m); err != nil {
 			t.Fatal(err)
@@ -238,7 +238,7 @@ func TestP08_TheViewIsAProjection(t *testing.T) {
 	straight := viewOf(t, messages...)
 	want := straight.Sites(minute(4), nil)
 	rapid.Check(t, func(t *rapid.T) {
-		view := NewView(public(keyHub), time.Minute)
+		view := NewView([]ed25519.PublicKey{public(keyHub)}, time.Minute)
 		if _, err := view.Fold(first); err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +281,7 @@ func FuzzViewFold(f *testing.F) {
 		f.Add(m.Subject, m.Data)
 	}
 	f.Fuzz(func(t *testing.T, subject string, data []byte) {
-		view := NewView(public(keyHub), time.Minute)
+		view := NewView([]ed25519.PublicKey{public(keyHub)}, time.Minute)
 		if _, err := view.Fold(recordOf(t, "shop-1", keyShop)); err != nil {
 			t.Fatal(err)
 		}

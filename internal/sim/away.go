@@ -93,7 +93,7 @@ func (s *awaySite) play() error {
 
 func (s *awaySite) boot() {
 	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: "shop-1", Agent: "sim", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "epoch-1", MaxPending: s.Events, MaxPendingBytes: s.Bytes,
+		Site: "shop-1", Agent: "sim", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "epoch-1", MaxPending: s.Events, MaxPendingBytes: s.Bytes,
 	})
 	in := fleetsync.Restored{}
 	for _, key := range slices.Sorted(maps.Keys(s.disk)) {

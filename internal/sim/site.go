@@ -92,7 +92,7 @@ func (s *site) boot() {
 		c.watched, c.held = "", false
 	}
 	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: s.id, Agent: "sim", HubKey: s.w.hub.key.Public().(ed25519.PublicKey), NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
+		Site: s.id, Agent: "sim", HubKeys: []ed25519.PublicKey{s.w.hub.key.Public().(ed25519.PublicKey)}, NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
 		Seed: fmt.Sprintf("%s-%d", s.id, s.life), HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
 	})
 	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks)}

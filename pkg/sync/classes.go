@@ -44,6 +44,8 @@ var classes = map[EventKind]class{
 	EventOverride:       classKept,
 	EventOverrideEnded:  classKept,
 	EventStale:          classKept,
+	EventTrustChanged:   classKept,
+	EventTrustRefused:   classKept,
 	EventStoreDamaged:   classKept,
 	EventStoreDegraded:  classKept,
 	EventStoreRecovered: classKept,

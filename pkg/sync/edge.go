@@ -2,6 +2,7 @@ package sync
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,6 +47,8 @@ type Edge struct {
 	clock     clock
 	fresh     freshness
 	unseen    bool // the link is up, and what the hub wants was not looked at yet
+	trust     TrustStatus
+	rekeyed   bool // the hub has another key than the one that the stored assignment may be signed by
 	busy      []busySignal
 	overrides map[string]override // by object
 
@@ -81,6 +84,17 @@ func NewEdge(cfg EdgeConfig) *Edge {
 // Epoch is the random identity of this life of the store.
 func (e *Edge) Epoch() string { return e.identity.Epoch }
 
+// HubKeys are the keys whose signature assignments and acknowledgements carry.
+func (e *Edge) HubKeys() []ed25519.PublicKey { return e.cfg.HubKeys }
+
+// Time is what the time is at least, by signed words; where there are none, the wall clock's.
+func (e *Edge) Time(now time.Time) time.Time {
+	if t := e.clock.time(now); !t.IsZero() {
+		return t
+	}
+	return now
+}
+
 // Marks are the highest release counters accepted, by bundle name.
 func (e *Edge) Marks() verify.Counters { return maps.Clone(e.marks) }
 
@@ -94,6 +108,8 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		}
 	case LinkChanged:
 		e.linkChanged(now, in.Up, out)
+	case Trusted:
+		e.trusted(now, in, out)
 	case Poked:
 		e.poked(now, in, out)
 	case Looked:
@@ -210,7 +226,7 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 	e.lookTries = 0
 	if in.Ack != nil && fresh(&e.known.ack, in.Ack) {
 		var ack Ack
-		if err := Open(TypeAck, in.Ack, e.cfg.HubKey, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
+		if err := OpenBy(TypeAck, in.Ack, e.cfg.HubKeys, &ack); err == nil && ack.Site == e.cfg.Site && ack.Epoch == e.identity.Epoch {
 			e.acknowledged(now, ack, out)
 		}
 	}
@@ -232,7 +248,7 @@ func fresh(last *bundle.Digest, sealed []byte) bool {
 
 func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 	var a Assignment
-	err := Open(TypeAssignment, sealed, e.cfg.HubKey, &a)
+	err := OpenBy(TypeAssignment, sealed, e.cfg.HubKeys, &a)
 	switch {
 	case err != nil:
 	case len(sealed) > MaxAssignment:
@@ -243,6 +259,7 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 		err = fmt.Errorf("sequence %d is older than %d", a.Sequence, e.assignment.Sequence)
 	case e.assignment != nil && a.Sequence == e.assignment.Sequence:
 		if sameOrders(a, *e.assignment) {
+			e.resealed(sealed, out)
 			return
 		}
 		err = fmt.Errorf("sequence %d is held already and orders something else: the hub may have been put back to an earlier time", a.Sequence)
@@ -258,6 +275,7 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 	}
 	e.assignment = &a
 	e.raiseFloor(now, a.Issued, out)
+	e.rekeyed = false
 	out.Persist = append(out.Persist, Record{keyAssignment, slices.Clone(sealed)})
 	e.say(now, out, Event{Kind: EventAssigned, Message: assignedText(a)})
 	e.adopt(now, a, out)

@@ -297,7 +297,7 @@ func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
 }
 
 func (s *script) start(t *testing.T) string {
-	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKey: s.hub.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit})
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit})
 	in := Restored{Boot: s.boot}
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {

@@ -60,6 +60,17 @@ func Open(messageType string, sealed []byte, key ed25519.PublicKey, value any) e
 	return nil
 }
 
+// OpenBy is Open where one of several keys may have signed.
+func OpenBy(messageType string, sealed []byte, keys []ed25519.PublicKey, value any) error {
+	err := fmt.Errorf("%s: %w", messageType, ErrForged)
+	for _, key := range keys {
+		if err = Open(messageType, sealed, key, value); !errors.Is(err, ErrForged) {
+			return err
+		}
+	}
+	return err
+}
+
 func signedBytes(messageType string, payload []byte) []byte {
 	return append([]byte("holdfast.dev\n"+messageType+"\n"), payload...)
 }

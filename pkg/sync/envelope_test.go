@@ -53,7 +53,7 @@ func FuzzFresh(f *testing.F) {
 	f.Add(sealed)
 	f.Add([]byte(`{"type":"fresh/v1","payload":"e30=","signature":""}`))
 	f.Fuzz(func(t *testing.T, statement []byte) {
-		e := NewEdge(EdgeConfig{Site: "shop-1", HubKey: key.Public().(ed25519.PublicKey), NewEpoch: "e1", Seed: "seed"})
+		e := NewEdge(EdgeConfig{Site: "shop-1", HubKeys: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed"})
 		for _, in := range []Input{Restored{}, LinkChanged{Up: true}, Poked{statement}} {
 			if _, err := e.Step(now, in); err != nil {
 				t.Fatal(err)

@@ -20,6 +20,8 @@ type Fresh struct {
 	Nonce string        `json:"nonce,omitempty"` // of the Hello that it answers
 	Time  time.Time     `json:"time"`            // by the hub's clock
 	Root  uint64        `json:"root,omitempty"`  // version of the newest root of trust
+	// Targets is the version of its trust document.
+	Targets uint64 `json:"targets,omitempty"`
 	// Assignment is the sequence of the site's newest assignment; 0: it has none.
 	Assignment uint64 `json:"assignment"`
 	// Ack is what the hub has of the site's events; nil: of none.
@@ -33,6 +35,7 @@ const NonceSize = 32
 const (
 	askEvery    = 4 * time.Minute // sooner than the safety look, which an answer puts off
 	askPatience = 30 * time.Second
+	trustMargin = 24 * time.Hour // how long before the proof of its root of trust ends a site no longer puts the safety look off
 )
 
 // freshness is what is known of how new the desired state is.
@@ -68,7 +71,7 @@ func (e *Edge) ask(now time.Time, hello *Hello) {
 // poked looks again, unless the hub's signed word says that there is nothing to see.
 func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	var f Fresh
-	if len(in.Statement) == 0 || Open(TypeFresh, in.Statement, e.cfg.HubKey, &f) != nil || f.Site != e.cfg.Site {
+	if len(in.Statement) == 0 || OpenBy(TypeFresh, in.Statement, e.cfg.HubKeys, &f) != nil || f.Site != e.cfg.Site {
 		e.lookAt = now
 		return
 	}
@@ -86,7 +89,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	if f.Ack != nil && f.Ack.Site == e.cfg.Site && f.Ack.Epoch == e.identity.Epoch {
 		e.acknowledged(now, *f.Ack, out)
 	}
-	if f.Assignment > e.sequence() && e.store.why == "" {
+	if e.store.why == "" && (f.Assignment > e.sequence() || f.Root > e.trust.Root || f.Targets > e.trust.Targets) {
 		e.lookAt = now
 	}
 }
@@ -108,7 +111,7 @@ func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
 		}
 	}
 	e.fresh.newest, e.fresh.root = f.Assignment, f.Root
-	if f.Assignment > e.sequence() {
+	if f.Assignment > e.sequence() || e.trustEnds(now) {
 		return // it is not stale before a look does not find it
 	}
 	e.fresh.asOf = e.clock.time(now)

@@ -116,6 +116,16 @@ type State struct {
 	Overrides  []OverrideStatus `json:"overrides,omitempty"`
 	// Store is empty, or says what is wrong with the store ("storageDegraded: …").
 	Store string `json:"store,omitempty"`
+	// Trust is the root of trust that the site believes.
+	Trust TrustStatus `json:"trust,omitzero"`
+}
+
+// TrustStatus is a root of trust by its versions.
+type TrustStatus struct {
+	Root    uint64    `json:"root"`
+	Targets uint64    `json:"targets"`
+	Expires time.Time `json:"expires,omitzero"` // the first of its files: until then nothing newer needs to be seen
+	Error   string    `json:"error,omitempty"`  // why the last look for a newer one failed
 }
 
 // ClockStatus says what the site knows of the time.
@@ -239,6 +249,8 @@ const (
 	EventOverride       EventKind = "OverrideDeclared" // drift at the object is left as it is for a while
 	EventOverrideEnded  EventKind = "OverrideEnded"
 	EventStale          EventKind = "DesiredStateStale" // the hub did not prove, or disproved, that the assignment is the newest
+	EventTrustChanged   EventKind = "TrustChanged"      // a newer root of trust is believed
+	EventTrustRefused   EventKind = "TrustRefused"      // what the hub has is not believed: the older one goes on counting
 	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
 )
 

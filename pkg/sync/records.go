@@ -3,6 +3,7 @@ package sync
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,9 +164,10 @@ func (e *Edge) restore(records []Record) error {
 
 func (e *Edge) restoreAssignment(sealed []byte) error {
 	var a Assignment
-	if err := Open(TypeAssignment, sealed, e.cfg.HubKey, &a); err != nil {
+	if err := OpenBy(TypeAssignment, sealed, slices.Concat(e.cfg.HubKeys, e.cfg.FormerKeys), &a); err != nil {
 		return err
 	}
 	e.assignment = &a
+	e.rekeyed = OpenBy(TypeAssignment, sealed, e.cfg.HubKeys, new(Assignment)) != nil
 	return nil
 }

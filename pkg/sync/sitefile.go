@@ -16,11 +16,10 @@ type SiteFile struct {
 	Servers []string      `json:"servers"` // NATS URLs, tls://host:port
 	CA      string        `json:"ca"`      // PEM
 	JWT     string        `json:"jwt"`
-	Seed    string        `json:"seed"`   // NATS user seed ("SU…"); also signs the site's reports
-	HubKey  string        `json:"hubKey"` // NATS public key ("U…") whose signature assignments and acks carry
+	Seed    string        `json:"seed"` // NATS user seed ("SU…"); also signs the site's reports
 	// HeartBeatSeconds is how often the site says hello; 0 is 60.
 	HeartBeatSeconds int             `json:"heartbeatSeconds,omitempty"`
-	Trust            json.RawMessage `json:"trust"` // verify.Trust
+	Trust            json.RawMessage `json:"trust"` // tuf.Metadata, encoded: whom the site believes until it has heard of newer
 	// Hubs are https URLs where the site renews its credential, with certificates by HubCA (PEM). Without them it cannot.
 	Hubs  []string `json:"hubs,omitempty"`
 	HubCA string   `json:"hubCA,omitempty"`

@@ -10,11 +10,13 @@ import (
 
 // EdgeConfig is what an Edge is told at its start and never changes.
 type EdgeConfig struct {
-	Site     bundle.SiteID
-	Agent    string            // version of the agent, for reports
-	HubKey   ed25519.PublicKey // signs assignments and acks
-	NewEpoch string            // taken as the epoch if the store has none yet: random, 32 hex digits
-	Seed     string            // of nonces: random, secret and another one in each life; empty: freshness is not asked for
+	Site    bundle.SiteID
+	Agent   string              // version of the agent, for reports
+	HubKeys []ed25519.PublicKey // sign assignments, acks and what is new; Trusted changes them
+	// FormerKeys were the hub's before: what is stored may still be signed by one of them, and nothing new.
+	FormerKeys []ed25519.PublicKey
+	NewEpoch   string // taken as the epoch if the store has none yet: random, 32 hex digits
+	Seed       string // of nonces: random, secret and another one in each life; empty: freshness is not asked for
 	// FirstApply is the site's policy for what is new; empty: FirstApplyLease.
 	FirstApply FirstApply
 	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
@@ -39,6 +41,12 @@ type Restored struct {
 
 // LinkChanged says that the link came up or went down.
 type LinkChanged struct{ Up bool }
+
+// Trusted says that the site's root of trust is a newer one, or that looking for one failed (Trust.Error).
+type Trusted struct {
+	HubKeys []ed25519.PublicKey
+	Trust   TrustStatus
+}
 
 // Poked says that the hub has something new, or with a sealed Fresh, which may be anybody's, what is newest.
 type Poked struct{ Statement []byte }
@@ -149,6 +157,7 @@ type Tick struct{}
 func (Restored) input()      {}
 func (LinkChanged) input()   {}
 func (Poked) input()         {}
+func (Trusted) input()       {}
 func (Looked) input()        {}
 func (Fetched) input()       {}
 func (Ran) input()           {}

@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/nats-io/nkeys"
-
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -44,7 +43,11 @@ func newEvilHub(at *site) *evilHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, seed, err := nkeys.DecodeSeed(read("hub.seed"))
+	raw, err := os.ReadFile(at.stage.OnlineKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := online.Decode(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +62,7 @@ func newEvilHub(at *site) *evilHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &evilHub{Hub: client, at: at, key: ed25519.NewKeyFromSeed(seed), sequence: shown.Sequence}
+	return &evilHub{Hub: client, at: at, key: key, sequence: shown.Sequence}
 }
 
 // publish puts a bundle on the bus as a hub does after verifying it, without verifying it, and gives its order for a site.

@@ -15,7 +15,7 @@ import (
 // Token makes a join token and gives its enrolment file. flags are those of `holdfast token create`.
 func (f *Fleet) Token(name string, flags ...string) (file string, err error) {
 	file = filepath.Join(f.Dir, name+".enrol.json")
-	_, err = f.CLI(append([]string{"token", "create", "-o", file, "--trust", filepath.Join(f.Dir, "trust.json")}, flags...)...)
+	_, err = f.CLI(append([]string{"token", "create", "-o", file, "--trust", f.Dir}, flags...)...)
 	return file, err
 }
 

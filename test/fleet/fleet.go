@@ -71,6 +71,9 @@ func (f *Fleet) Key() string { return filepath.Join(f.Dir, "release.key") }
 // PublicKey is the file of its public half.
 func (f *Fleet) PublicKey() string { return filepath.Join(f.Dir, "release.pub") }
 
+// OnlineKey is the file of the hub's online key.
+func (f *Fleet) OnlineKey() string { return filepath.Join(f.Dir, "online.key") }
+
 // Env is the environment in which the CLI finds this fleet's hub.
 func (f *Fleet) Env() []string { return f.env }
 
@@ -78,7 +81,7 @@ func (f *Fleet) Env() []string { return f.env }
 func (f *Fleet) StartHub(ctx context.Context) error {
 	var err error
 	f.hub, err = start(f.Dir, "hub", f.env, filepath.Join(f.bin, "holdfast-hub"), append([]string{"run", "--data", filepath.Join(f.Dir, "hub"),
-		"--trust", filepath.Join(f.Dir, "trust.json"), "--listen-nats", f.nats, "--listen-api", f.api, "--host", "127.0.0.1"}, f.HubFlags...)...)
+		"--trust", f.Dir, "--listen-nats", f.nats, "--listen-api", f.api, "--host", "127.0.0.1"}, f.HubFlags...)...)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ const (
 	Catalog = "CATALOG"
 	Tokens  = "TOKENS"
 	Audit   = "AUDIT"
+	Trust   = "TRUST"
 
 	Rollouts     = "ROLLOUTS"
 	RolloutParts = "ROLLOUTPARTS"
@@ -90,6 +91,8 @@ var Rules = []Rule{
 	// Versions hold dots: hf.catalog.<name>.<version> has any number of tokens, and the name is the first.
 	{Catalog, []string{"hf.catalog.>"}, First, nil, "", "which manifest is name@version"},
 	{Tokens, []string{"hf.token.*", "hf.enrol.*"}, Newest, nil, "", "join tokens and who asked to join"},
+	// The hub itself writes what has a version once; the timestamp is replaced.
+	{Trust, []string{"hf.trust.*.*"}, Newest, []string{"hf.trust.*.*"}, "", "root of trust: TUF metadata"},
 	{Audit, []string{"hf.audit"}, Ever, nil, "", "who did what"},
 	// Heads are small, so that every hub follows them; what is large is beside them.
 	{Rollouts, []string{"hf.rollout.*", "hf.leader"}, Newest, nil, "", "heads of rollouts, and who leads them"},

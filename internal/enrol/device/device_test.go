@@ -37,6 +37,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign/sign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/tuftest"
 )
 
 // startHub is a real hub on free loopback ports, and its admin.
@@ -46,9 +47,10 @@ func startHub(t *testing.T, edit func(*hub.Config)) (*hub.Hub, *api.Client) {
 	must(t, err)
 	key, err := verify.NewKey(string(public), "*")
 	must(t, err)
+	root := tuftest.New(t, &verify.Trust{Schema: verify.TrustSchema, Fleet: "test", Keys: []verify.Key{key}})
 	cfg := hub.Config{
 		DataDir: t.TempDir(), ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0",
-		Trust: &verify.Trust{Schema: verify.TrustSchema, Fleet: "test", Keys: []verify.Key{key}}, Signatures: cosign.Verifier{},
+		Trust: root.Published, Online: []ed25519.PrivateKey{root.Online}, Signatures: cosign.Verifier{},
 	}
 	if edit != nil {
 		edit(&cfg)
@@ -63,6 +65,14 @@ func startHub(t *testing.T, edit func(*hub.Config)) (*hub.Hub, *api.Client) {
 	client, err := api.NewClient(target)
 	must(t, err)
 	return h, client
+}
+
+// keysOf are the hub's keys that a site believes.
+func keysOf(t *testing.T, site *fleetsync.SiteFile) func() []ed25519.PublicKey {
+	t.Helper()
+	keys, err := hubKeys(site.Trust)
+	must(t, err)
+	return func() []ed25519.PublicKey { return keys }
 }
 
 func must(t *testing.T, err error) {
@@ -186,7 +196,7 @@ func TestOneFileMakesSitesOfManyDevices(t *testing.T) {
 	for range 2 {
 		site := <-enrolled
 		await(t, linkOf(t, site, nil), fleetsync.LinkUp)
-		if site.HubKey != file.HubKey || !bytes.Equal(site.Trust, file.Trust) {
+		if !bytes.Equal(site.Trust, file.Trust) {
 			t.Errorf("site %s believes others than the enrolment file says", site.Site)
 		}
 	}
@@ -272,7 +282,7 @@ func TestT21_ARogueHubIsRefused(t *testing.T) {
 		// The address leads to another hub: its certificate is not by the pinned CA, and it never sees the token.
 		"another hub's address": func() enrol.File { f := file; f.Hubs = []string{rogue.URL()}; return f }(),
 		// Whoever stole the hub's TLS key, too, has not its signing key.
-		"another hub's signature": func() enrol.File { f := theirs; f.HubKey = file.HubKey; return f }(),
+		"another hub's signature": func() enrol.File { f := theirs; f.Trust = file.Trust; return f }(),
 		"an answer from before": func() enrol.File {
 			var mu sync.Mutex
 			var first []byte
@@ -368,7 +378,7 @@ func TestF18_AnExpiredSiteGetsBackInByItsKey(t *testing.T) {
 	var l *link.Link
 	var keeper *Keeper
 	ready := make(chan struct{})
-	keeper, err = NewKeeper(home, *site, func(jwt string) { <-ready; l.Renew(jwt) }, nil)
+	keeper, err = NewKeeper(home, *site, keysOf(t, site), func(jwt string) { <-ready; l.Renew(jwt) }, nil)
 	must(t, err)
 	keeper.retryMin, keeper.restMin = 10*time.Millisecond, time.Millisecond
 	l = linkOf(t, site, keeper.Refused)

@@ -1,8 +1,8 @@
 // Package device is the edge's side of enrolment: the device's key and files, the request and its repetition, and the renewal of credentials.
 //
 //	D1  The device's key is made here and leaves the device never; only signatures do.
-//	D2  Nothing is believed but answers over the pinned CA that the pinned hub key signed for this very request. Whom the site believes
-//	    afterwards – trust and hub key – comes from the enrolment file alone.
+//	D2  Nothing is believed but answers over the pinned CA that a hub key of the file's root of trust signed for this very request. Whom the
+//	    site believes afterwards comes from the enrolment file alone.
 //	D3  Until it is a site, a device asks again for ever: nobody will come to press a button. Refusals make it slower and loud, not dead.
 //	D4  A device that is a site needs neither the enrolment file nor the hub to start.
 //	D5  A renewed credential is for the very same site and key, or it is not taken. Failing to renew never stops the agent.
@@ -18,11 +18,12 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
-	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/internal/online"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // Options says how to enrol.
@@ -85,15 +86,15 @@ type applicant struct {
 	Options
 	file   *enrol.File
 	key    key
-	hub    ed25519.PublicKey
+	hub    []ed25519.PublicKey // of the file's root of trust
 	caller *caller
 	said   string // last, so that waiting is told once
 }
 
 func newApplicant(o Options, file *enrol.File, k key) (*applicant, error) {
-	hub, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(file.HubKey))
+	hub, err := hubKeys(file.Trust)
 	if err != nil {
-		return nil, fmt.Errorf("enrolment file: hubKey: %w", err)
+		return nil, fmt.Errorf("enrolment file: %w", err)
 	}
 	c, err := newCaller(file.Hubs, file.CA)
 	if err != nil {
@@ -185,6 +186,19 @@ func rootOr(root string) string {
 func (a *applicant) siteFile(reply enrol.Reply) *fleetsync.SiteFile {
 	return &fleetsync.SiteFile{
 		Schema: fleetsync.SiteFileSchema, Site: reply.Site, Servers: reply.Grant.Servers, CA: reply.Grant.CA, JWT: reply.Grant.JWT, Seed: a.key.seed,
-		HubKey: a.file.HubKey, HeartBeatSeconds: reply.Grant.HeartBeat, Trust: a.file.Trust, Hubs: a.file.Hubs, HubCA: a.file.CA,
+		HeartBeatSeconds: reply.Grant.HeartBeat, Trust: a.file.Trust, Hubs: a.file.Hubs, HubCA: a.file.CA,
 	}
+}
+
+// hubKeys are the keys that a root of trust names for the hub's answers.
+func hubKeys(trust []byte) ([]ed25519.PublicKey, error) {
+	metadata, err := tuf.Decode(trust)
+	if err != nil {
+		return nil, err
+	}
+	state, err := tuf.Load(metadata)
+	if err != nil {
+		return nil, err
+	}
+	return online.Assignment(state.Trust)
 }

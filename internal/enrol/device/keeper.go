@@ -2,13 +2,13 @@ package device
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"time"
 
-	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
@@ -21,7 +21,7 @@ type Keeper struct {
 	home    Home
 	site    fleetsync.SiteFile
 	key     key
-	hub     []byte
+	hub     func() []ed25519.PublicKey
 	caller  *caller
 	use     func(jwt string)
 	refused chan struct{}
@@ -38,18 +38,14 @@ const (
 	keeperRest     = time.Minute
 )
 
-// NewKeeper keeps the credential of a site; use is given each new one. It is nil, without an error, for a site file that names no hub to renew at.
-func NewKeeper(home Home, site fleetsync.SiteFile, use func(jwt string), log *zap.Logger) (*Keeper, error) {
+// NewKeeper keeps the credential of a site whose hub signs with one of the keys that hub gives; use is given each new credential. It is nil, without an error, for a site file that names no hub to renew at.
+func NewKeeper(home Home, site fleetsync.SiteFile, hub func() []ed25519.PublicKey, use func(jwt string), log *zap.Logger) (*Keeper, error) {
 	if len(site.Hubs) == 0 {
 		return nil, nil
 	}
 	k, err := keyOf([]byte(site.Seed))
 	if err != nil {
 		return nil, err
-	}
-	hub, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(site.HubKey))
-	if err != nil {
-		return nil, fmt.Errorf("hubKey: %w", err)
 	}
 	c, err := newCaller(site.Hubs, site.HubCA)
 	if err != nil {
@@ -161,7 +157,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if raw, err = k.caller.call(ctx, "POST", "/v1/renewal", sealed); err != nil {
 		return err
 	}
-	renewed, err := enrol.OpenRenewed(raw, k.hub, renewal)
+	renewed, err := enrol.OpenRenewed(raw, k.hub(), renewal)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,10 @@ func (s *State) take(set trustedmetadata.TrustedMetadata) error {
 		return fmt.Errorf("trust metadata: fleet: %w: %w", ErrMalformed, err)
 	}
 	s.Versions.Timestamp, s.Versions.Snapshot, s.Versions.Targets = set.Timestamp.Signed.Version, set.Snapshot.Signed.Version, targets.Signed.Version
+	s.Stamp = set.Timestamp.Signed.Expires
+	if snapshot := set.Snapshot.Signed.Expires; snapshot.Before(s.Stamp) {
+		s.Stamp = snapshot
+	}
 	for _, expires := range []time.Time{set.Timestamp.Signed.Expires, set.Snapshot.Signed.Expires, targets.Signed.Expires} {
 		if expires.Before(s.Expires) {
 			s.Expires = expires

@@ -50,6 +50,8 @@ type State struct {
 	Trust *verify.Trust
 	// Expires is when the first of the files expires: until then nothing newer needs to be seen.
 	Expires time.Time
+	// Stamp is when snapshot or timestamp expires: what the hub renews.
+	Stamp time.Time
 }
 
 type stored struct {

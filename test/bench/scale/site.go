@@ -95,10 +95,6 @@ func (c *crowd) join(ctx context.Context, hub *api.Client, id bundle.SiteID) err
 }
 
 func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
-	trust, err := verify.DecodeTrust(grant.Trust)
-	if err != nil {
-		return nil, err
-	}
 	ca := x509.NewCertPool()
 	if !ca.AppendCertsFromPEM([]byte(grant.CA)) {
 		return nil, errors.New("the grant has no CA")
@@ -107,7 +103,8 @@ func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
 	if err != nil {
 		return nil, err
 	}
-	hubKey, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(grant.HubKey))
+	key := ed25519.NewKeyFromSeed(raw)
+	trust, err := edge.NewBelief(grant.Trust, key, zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +115,7 @@ func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
 	agent := edge.New(edge.Options{
 		Site:  &fleetsync.SiteFile{Site: grant.Site, HeartBeatSeconds: grant.HeartBeat},
 		Trust: trust, Signatures: cosign.Verifier{}, Store: memstore.New(), Link: hub, Workloads: &idle{crowd: c},
-		Keys: edge.Keys{Site: ed25519.NewKeyFromSeed(raw), Hub: ed25519.PublicKey(hubKey)}, Version: "bench", Epoch: epochOf(grant.Site), Log: zap.NewNop(),
+		Key: key, Version: "bench", Epoch: epochOf(grant.Site), Log: zap.NewNop(),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s := &light{stop, make(chan struct{})}
