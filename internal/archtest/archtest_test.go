@@ -40,6 +40,8 @@ var rules = []rule{
 		"a device knows the hub by its enrolment file only"},
 	{"internal/edge", []string{module + "internal/hub", module + "internal/api"},
 		"hub and edge never import each other; they share pkg"},
+	{"internal/edge/local", []string{"github.com/dgraph-io", "github.com/nats-io", "github.com/sigstore", "k8s.io", module + "internal/hub", module + "internal/api"},
+		"the site's own verbs are small: words over a socket"},
 	{"internal/hub", []string{module + "internal/edge", module + "internal/apply", module + "internal/kube", "k8s.io/client-go/rest"},
 		"hub and edge never import each other; the hub never talks to a cluster"},
 	{"internal/web", []string{thirdParty, module + "internal/hub", module + "internal/edge", module + "internal/bus"},
@@ -99,7 +101,7 @@ func TestCoresTouchNothing(t *testing.T) {
 
 // TestT14_EdgeReadsNoArchivesAndRunsNothing keeps paths and programs out of what a bundle can reach.
 func TestT14_EdgeReadsNoArchivesAndRunsNothing(t *testing.T) {
-	bans(t, []string{"pkg/bundle", "pkg/bundle/wire", "pkg/bundle/render", "pkg/verify", "pkg/verify/cosign", "pkg/sync", "internal/edge", "internal/apply", "internal/kube", "internal/store", "cmd/edge"},
+	bans(t, []string{"pkg/bundle", "pkg/bundle/wire", "pkg/bundle/render", "pkg/verify", "pkg/verify/cosign", "pkg/sync", "internal/edge", "internal/edge/local", "internal/apply", "internal/kube", "internal/store", "cmd/edge"},
 		[]string{"archive/tar", "archive/zip", "os/exec", "plugin"},
 		"no archives, no paths, no programs at the edge")
 }

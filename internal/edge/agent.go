@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/edge/local"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -46,6 +47,8 @@ type Options struct {
 	Marks verify.Counters
 	// SaveMarks makes counters durable outside the store, before a bundle that raised them is applied.
 	SaveMarks func(verify.Counters) error
+	// Dir, if not empty, is where the local socket and the busy folder are.
+	Dir string
 	// Damage, if not empty, says that an earlier store was damaged and set aside.
 	Damage string
 	// FirstApply is the site's policy for what is new while nobody has told it the time.
@@ -69,6 +72,9 @@ type Agent struct {
 	work     sync.WaitGroup // what runs beside the loop
 	due      time.Time      // when the core wants a Tick; zero: not
 
+	words chan word     // from people and programs at the site
+	ended chan struct{} // closed when Run ends
+
 	backlog  backlog
 	saved    verify.Counters // that are durable outside the store
 	failures int             // of the store, in a row
@@ -87,7 +93,7 @@ func New(opts Options) *Agent {
 	if opts.Rest == nil {
 		opts.Rest = func() {}
 	}
-	a := &Agent{opts: opts, mail: newMailbox(), saved: opts.Marks}
+	a := &Agent{opts: opts, mail: newMailbox(), words: make(chan word), ended: make(chan struct{}), saved: opts.Marks}
 	hub, former := opts.Trust.HubKeys()
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, FirstApply: opts.FirstApply,
@@ -106,6 +112,7 @@ func (u *unreadable) Unwrap() error { return u.error }
 // Run keeps the site until ctx ends. It returns an error only if the stored records cannot be read. When it returns, what it began has ended.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer close(a.ended)
 	defer a.end()
 	defer cancel()
 	records, err := a.records()
@@ -124,10 +131,19 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.mail.put(fleetsync.Damage{Message: a.opts.Damage})
 	}
 	a.work.Go(func() { a.opts.Workloads.Watch(ctx, a.mail.put) })
+	if dir := a.opts.Dir; dir != "" {
+		a.work.Go(func() {
+			if err := local.Serve(ctx, dir, a); err != nil {
+				a.opts.Log.Error("people at the site cannot ask this agent", zap.Error(err))
+			}
+		})
+		a.work.Go(func() { a.watchBusy(ctx, dir) })
+	}
 	timer := time.NewTimer(a.untilWake())
 	defer timer.Stop()
 	for {
 		var in []fleetsync.Input
+		then := func() {}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -138,6 +154,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			in = append(in, a.heard(notice))
 		case <-a.mail.full:
 			in = a.mail.take()
+		case w := <-a.words:
+			if then = w.then; w.in != nil {
+				in = append(in, w.in)
+			}
 		case <-timer.C:
 			in = append(in, fleetsync.Tick{})
 		}
@@ -145,6 +165,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 		a.opts.Metrics.see(a.core)
+		then()
 		timer.Reset(a.untilWake())
 	}
 }

@@ -104,7 +104,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

@@ -48,6 +48,35 @@ type busySignal struct {
 	Who    string `json:"who"`
 	Reason string `json:"reason,omitempty"`
 	Span   span   `json:"span"`
+	File   bool   `json:"file,omitempty"` // raised by a file
+	Over   bool   `json:"over,omitempty"` // the file is still there, and its time is over
+}
+
+// BusySeen lists who says by a file that the site is busy, and why. It holds for as long as the file is seen, at most MaxBusy.
+type BusySeen struct{ Files map[string]string }
+
+func (e *Edge) busySeen(now time.Time, in BusySeen, out *Effects) {
+	changed := false
+	e.busy = slices.DeleteFunc(e.busy, func(s busySignal) bool {
+		if _, seen := in.Files[s.Who]; seen || !s.File {
+			return false
+		}
+		if changed = true; !s.Over {
+			e.say(now, out, Event{Kind: EventBusyEnded, Message: s.Who})
+		}
+		return true
+	})
+	for _, who := range slices.Sorted(maps.Keys(in.Files)) {
+		known := slices.ContainsFunc(e.busy, func(s busySignal) bool { return s.Who == who })
+		if signal := (Busy{who, MaxBusy, in.Files[who]}); !known && signal.Check() == nil && len(e.busy) < maxBusy {
+			changed = true
+			e.busySet(now, signal, out)
+			e.busy[len(e.busy)-1].File = true
+		}
+	}
+	if changed {
+		out.Persist = append(out.Persist, record(keyBusy, e.busy))
+	}
 }
 
 func (e *Edge) busySet(now time.Time, in Busy, out *Effects) {
@@ -62,7 +91,7 @@ func (e *Edge) busySet(now time.Time, in Busy, out *Effects) {
 		e.busy = slices.Delete(e.busy, at, at+1)
 		e.say(now, out, Event{Kind: EventBusyEnded, Message: in.Who})
 	default:
-		signal := busySignal{in.Who, in.Reason, e.clock.span(now, in.For)}
+		signal := busySignal{Who: in.Who, Reason: in.Reason, Span: e.clock.span(now, in.For)}
 		if at < 0 {
 			e.busy = append(e.busy, signal)
 		} else {
@@ -75,26 +104,29 @@ func (e *Edge) busySet(now time.Time, in Busy, out *Effects) {
 
 // busyOver ends what has lasted as long as it was to.
 func (e *Edge) busyOver(now time.Time, out *Effects) {
-	before := len(e.busy)
-	e.busy = slices.DeleteFunc(e.busy, func(s busySignal) bool {
-		over := e.clock.left(now, s.Span) <= 0
-		if over {
+	changed := false
+	for i, s := range e.busy {
+		if !s.Over && e.clock.left(now, s.Span) <= 0 {
+			changed, e.busy[i].Over = true, true
 			e.say(now, out, Event{Kind: EventBusyEnded, Message: s.Who})
 		}
-		return over
-	})
-	if len(e.busy) != before {
+	}
+	if changed { // a file's signal stays known, so that it does not begin anew before the file is gone
+		e.busy = slices.DeleteFunc(e.busy, func(s busySignal) bool { return s.Over && !s.File })
 		out.Persist = append(out.Persist, record(keyBusy, e.busy))
 	}
 }
 
 func (e *Edge) busyHold(now time.Time) hold {
-	if len(e.busy) == 0 {
+	var last busySignal
+	for _, s := range e.busy {
+		if !s.Over && (last.Who == "" || e.clock.left(now, s.Span) > e.clock.left(now, last.Span)) {
+			last = s
+		}
+	}
+	if last.Who == "" {
 		return hold{}
 	}
-	last := slices.MaxFunc(e.busy, func(a, b busySignal) int {
-		return int(min(max(e.clock.left(now, a.Span)-e.clock.left(now, b.Span), -1), 1))
-	})
 	message := last.Who + " says that the site is busy"
 	if last.Reason != "" {
 		message += ": " + last.Reason
@@ -104,6 +136,9 @@ func (e *Edge) busyHold(now time.Time) hold {
 
 func (e *Edge) busyStatus(now time.Time) (all []BusyStatus) {
 	for _, s := range e.busy {
+		if s.Over {
+			continue
+		}
 		all = append(all, BusyStatus{s.Who, s.Reason, e.clock.end(now, s.Span)})
 	}
 	return all
@@ -232,7 +267,9 @@ func (e *Edge) soonest(now time.Time) (wake time.Time) {
 		}
 	}
 	for _, s := range e.busy {
-		sooner(s.Span)
+		if !s.Over {
+			sooner(s.Span)
+		}
 	}
 	for _, o := range e.overrides {
 		sooner(o.Span)

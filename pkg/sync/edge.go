@@ -57,6 +57,7 @@ type Edge struct {
 		last     uint64 // sequence sent last
 		stored   uint64 // sequence the hub's stream has
 		dirty    bool
+		reserved bool // the sequences of this life are durable
 		inFlight bool
 		notUntil time.Time
 	}
@@ -98,6 +99,12 @@ func (e *Edge) Time(now time.Time) time.Time {
 // Marks are the highest release counters accepted, by bundle name.
 func (e *Edge) Marks() verify.Counters { return maps.Clone(e.marks) }
 
+// State is the snapshot of now, as it would be sent.
+func (e *Edge) State(now time.Time) State { return e.state(now) }
+
+// Linked says whether the link is up.
+func (e *Edge) Linked() bool { return e.linked }
+
 // Step takes what happened and says what to do. The only error is a stored record that does not decode or verify: the store is damaged.
 func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 	out := &Effects{}
@@ -136,6 +143,8 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		e.say(now, out, Event{Kind: EventStoreDamaged, Message: in.Message})
 	case Busy:
 		e.busySet(now, in, out)
+	case BusySeen:
+		e.busySeen(now, in, out)
 	case OverrideSet:
 		e.overrideSet(now, in, out)
 	case OverrideClear:
@@ -362,7 +371,7 @@ func (e *Edge) delivered(now time.Time, in Sent) {
 	case TypeState:
 		e.snapshot.inFlight = false
 		if in.Err == "" {
-			e.snapshot.stored = e.snapshot.last
+			e.snapshot.stored, e.snapshot.reserved = e.snapshot.last, true
 		} else {
 			e.snapshot.dirty = true
 			e.snapshot.notUntil = now.Add(firstRetry)
@@ -405,6 +414,9 @@ func (e *Edge) report(now time.Time, out *Effects) {
 			e.reserveSnapshots(out)
 		}
 		out.Send = append(out.Send, Send{Type: TypeState, State: &state})
+		if !s.reserved { // until one was delivered, nothing proves that this life's sequences are durable, and the next life's would be the same
+			out.Persist = append(out.Persist, record(keyIdentity, e.identity))
+		}
 	}
 	if from, to, ok := e.outbox.next(now); ok {
 		out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})

@@ -159,6 +159,12 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "busy": // busy who=till for=2h | busy who=till
 		length, _ := time.ParseDuration(arg("for"))
 		return s.step(t, Busy{Who: arg("who"), For: length, Reason: arg("reason")})
+	case "files": // files | files till=closing
+		in := BusySeen{Files: map[string]string{}}
+		for _, a := range d.CmdArgs {
+			in.Files[a.Key] = strings.Join(a.Vals, ",")
+		}
+		return s.step(t, in)
 	case "override": // override object=… for=2h [path=/data/a] | override object=… clear
 		if has("clear") {
 			return s.step(t, OverrideClear{Object: arg("object"), Who: "ann"})

@@ -36,7 +36,13 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 			delete(h.loaded, b.Digest)
 		}
 		h.Want, h.Since = want, e.clock.at(now)
+		if h.inForce() && h.watched == want.Spec { // back before anything else began: it is there already
+			h.deadline, phase = now.Add(h.HealthTimeout), PhaseSettling
+		}
 		e.enter(now, b.Name, h, phase, "", "", out)
+		if phase == PhaseSettling && h.healthy {
+			e.current(now, b.Name, h, out)
+		}
 	}
 	for _, name := range e.names() {
 		if h := e.bundles[name]; !wanted[name] && h.Want != nil {
@@ -338,7 +344,11 @@ func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
 	h.Applied, h.Intent = h.Want, nil
 	h.unhealthy, h.drifted = nil, nil
 	if again && in.Changed == 0 && in.Pruned == 0 { // a restart: nothing to tell
-		if h.Phase == PhaseSettling {
+		switch h.Phase {
+		case PhaseFetching, PhaseAccepted: // ordered again before anything else began
+			e.enter(now, in.Name, h, PhaseSettling, "", "waiting for the objects to become healthy", out)
+			fallthrough
+		case PhaseSettling:
 			h.deadline = now.Add(h.HealthTimeout)
 		}
 		return

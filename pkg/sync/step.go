@@ -169,6 +169,7 @@ func (Sent) input()          {}
 func (StoreSeen) input()     {}
 func (Damage) input()        {}
 func (Busy) input()          {}
+func (BusySeen) input()      {}
 func (OverrideSet) input()   {}
 func (OverrideClear) input() {}
 func (Tick) input()          {}
