@@ -253,3 +253,49 @@ func newDoctor() *cobra.Command {
 		return err
 	})
 }
+
+func newImport() *cobra.Command {
+	a := &asking{}
+	cmd := a.verb("import FILE", "Take what was carried here: the file that `holdfast site export` wrote", false, func(cmd *cobra.Command, agent local.Client, args []string) error {
+		file, err := os.Open(args[0])
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		got, err := agent.Import(cmd.Context(), file)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "assignment %d with %d bundles is taken; `holdfast-edge status` shows what becomes of it\n", got.Assignment, got.Bundles)
+		return err
+	})
+	cmd.Args = cobra.ExactArgs(1)
+	cmd.Long = cmd.Short + `.
+
+The rules of the bus hold: what is not signed, not meant for this site, older than what is here, or beyond its lease is refused or waits.`
+	return cmd
+}
+
+func newExportReport() *cobra.Command {
+	a := &asking{}
+	out := ""
+	cmd := a.verb("export-report -o FILE", "Write this site's signed report into a file, to be carried to the hub", false, func(cmd *cobra.Command, agent local.Client, _ []string) error {
+		raw, err := agent.Report(cmd.Context())
+		if err != nil {
+			return err
+		}
+		file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(raw)
+		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "the report is in %s; next, at the desk: holdfast report import %s\n", out, out)
+		return err
+	})
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; it must not exist (required)")
+	_ = cmd.MarkFlagRequired("output")
+	return cmd
+}

@@ -14,7 +14,7 @@ import (
 )
 
 func newSite(d *desk) *cobra.Command {
-	return group("site", "Add, approve, list, show, label, cordon and remove sites", newSiteAdd(d), newSiteList(d), newSiteShow(d), newSitePending(d), newSiteApprove(d), newSiteReject(d),
+	return group("site", "Add, approve, list, show, label, cordon and remove sites", newSiteAdd(d), newSiteList(d), newSiteShow(d), newSiteExport(d), newSitePending(d), newSiteApprove(d), newSiteReject(d),
 		newSiteLabel(d), newSiteCordon(d), newSiteUncordon(d), newSiteRevoke(d), newSiteRelease(d), newSiteReplace(d), newSiteDecommission(d))
 }
 

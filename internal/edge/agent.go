@@ -72,6 +72,8 @@ type Agent struct {
 	work     sync.WaitGroup // what runs beside the loop
 	due      time.Time      // when the core wants a Tick; zero: not
 
+	importing sync.Mutex // one import at a time
+
 	words chan word     // from people and programs at the site
 	ended chan struct{} // closed when Run ends
 

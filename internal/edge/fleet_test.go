@@ -290,6 +290,7 @@ type site struct {
 	damage string
 	lives  int
 	link   *membus.Link
+	agent  *Agent // of this life
 	stop   context.CancelFunc
 	ended  chan error
 }
@@ -321,6 +322,7 @@ func (s *site) start() *site {
 		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
 		Key: s.desk.site, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})
+	s.agent = agent
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.ended = stop, make(chan error, 1)
 	ended := s.ended

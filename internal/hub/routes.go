@@ -56,6 +56,8 @@ func (h *Hub) table() []route {
 		writes[api.SiteRequest](h, "POST /v1/sites", operator, inScope, "site add", "Make a site known", h.postSite),
 		reads("/v1/sites", viewer, inScope, "The sites", h.getSites).asking(labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
 		reads("/v1/sites/{site}", viewer, inScope, "What is known of one site", h.getSite),
+		reads("/v1/sites/{site}/assignment", operator, inScope, "A site's signed assignment, to be carried there", h.getSealedAssignment),
+		writes[none](h, "POST /v1/reports", operator, fleetWide, "report import", "Take what a site reported by hand", h.postReport),
 		writes[api.AssignRequest](h, "POST /v1/assignments", operator, inScope, "assign", "Put a bundle into the assignments of sites", h.postAssignment),
 		writes[api.UnassignRequest](h, "POST /v1/unassignments", operator, inScope, "unassign", "Take a bundle out of the assignments of sites", h.postUnassignment),
 		writes[none](h, "POST /v1/trust", admin, fleetWide, "root publish", "Take what the holders of the root of trust have signed", h.postTrust),

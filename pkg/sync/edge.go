@@ -48,7 +48,9 @@ type Edge struct {
 	fresh     freshness
 	unseen    bool // the link is up, and what the hub wants was not looked at yet
 	trust     TrustStatus
-	rekeyed   bool // the hub has another key than the one that the stored assignment may be signed by
+	rekeyed   bool                   // the hub has another key than the one that the stored assignment may be signed by
+	brought   map[bundle.Digest]bool // bundles that came by hand: they are in the store
+	exported  State
 	busy      []busySignal
 	overrides map[string]override // by object
 
@@ -143,6 +145,10 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		e.say(now, out, Event{Kind: EventStoreDamaged, Message: in.Message})
 	case Busy:
 		e.busySet(now, in, out)
+	case Brought:
+		e.bring(now, in, out)
+	case Exported:
+		e.export(now, out)
 	case BusySeen:
 		e.busySeen(now, in, out)
 	case OverrideSet:

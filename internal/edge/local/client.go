@@ -18,7 +18,7 @@ import (
 )
 
 // maxAnswer bounds what the agent may say, in bytes.
-const maxAnswer = 16 << 20
+const maxAnswer = 20 << 20
 
 // ErrAway says that no agent answers.
 var ErrAway = errors.New("no agent answers")
@@ -51,19 +51,33 @@ func (c Client) ClearOverride(ctx context.Context, object string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/overrides?object="+url.QueryEscape(object), nil, &struct{}{})
 }
 
+// Import gives the agent a carried file.
+func (c Client) Import(ctx context.Context, file io.Reader) (got Imported, err error) {
+	return got, c.send(ctx, longPatience, http.MethodPost, "/v1/import", file, &got)
+}
+
+// Report asks for the site's report.
+func (c Client) Report(ctx context.Context) (file []byte, err error) {
+	return file, c.send(ctx, longPatience, http.MethodGet, "/v1/report", nil, &file)
+}
+
 func (c Client) do(ctx context.Context, method, path string, body, value any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, 2*patience, method, path, bytes.NewReader(raw), value)
+}
+
+func (c Client) send(ctx context.Context, within time.Duration, method, path string, body io.Reader, value any) error {
 	socket := filepath.Join(c.Dir, SocketName)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(raw))
+	request, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
 	if err != nil {
 		return err
 	}
@@ -72,7 +86,7 @@ func (c Client) do(ctx context.Context, method, path string, body, value any) er
 		return fmt.Errorf("%w at %s: %w", ErrAway, socket, errors.Unwrap(err))
 	}
 	defer response.Body.Close()
-	raw, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil || len(raw) > maxAnswer {
 		return fmt.Errorf("agent: its answer cannot be read (%d bytes): %w", len(raw), err)
 	}

@@ -6,6 +6,8 @@
 //	POST   /v1/busy                {"who":"till","for":"2h","reason":"inventory"}; "for":"0s" takes it back
 //	POST   /v1/overrides           {"object":"ConfigMap/shop/a","for":"2h","reason":"…"}
 //	DELETE /v1/overrides?object=…
+//	POST   /v1/import              a carried file
+//	GET    /v1/report              the site's report as a carried file, in base64
 //
 // A refusal is a status of 400 and more with {"error":"…"}.
 package local
@@ -38,6 +40,8 @@ const MaxEvents = 1000
 const (
 	maxRequest = 64 << 10
 	patience   = 10 * time.Second
+	// longPatience is for a carried file, which is verified while it is read.
+	longPatience = 5 * time.Minute
 )
 
 // Status is what the agent knows of its site now.
@@ -53,6 +57,17 @@ type Agent interface {
 	Events(limit int) ([]fleetsync.Event, error)
 	// Tell gives the agent an input and returns when what follows from it is durable.
 	Tell(ctx context.Context, in fleetsync.Input) error
+	// Import takes a carried file.
+	Import(ctx context.Context, r io.Reader) (Imported, error)
+	// Report gives the site's report as a carried file.
+	Report(ctx context.Context) ([]byte, error)
+}
+
+// Imported is what came of an import.
+type Imported struct {
+	Assignment uint64 `json:"assignment"` // in the file
+	Bundles    int    `json:"bundles"`    // in the file
+	Has        uint64 `json:"has"`        // the site's assignment now
 }
 
 // busyRequest and overrideRequest are the words for durations.
@@ -87,7 +102,7 @@ func Serve(ctx context.Context, dir string, agent Agent) error {
 		return fmt.Errorf("local socket: %w", err)
 	}
 	server := &http.Server{
-		Handler: handler(agent), ReadTimeout: patience, WriteTimeout: 2 * patience, MaxHeaderBytes: 16 << 10,
+		Handler: handler(agent), ReadHeaderTimeout: patience, ReadTimeout: longPatience, WriteTimeout: longPatience, MaxHeaderBytes: 16 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peer{}, peerOf(c))
 		},
@@ -135,6 +150,8 @@ func handler(agent Agent) http.Handler {
 		}
 		return agent.Events(limit)
 	}))
+	mux.HandleFunc("POST /v1/import", answer(func(r *http.Request) (any, error) { return agent.Import(r.Context(), r.Body) }))
+	mux.HandleFunc("GET /v1/report", answer(func(r *http.Request) (any, error) { return agent.Report(r.Context()) }))
 	mux.HandleFunc("POST /v1/busy", answer(func(r *http.Request) (any, error) {
 		var in busyRequest
 		if err := decode(r, &in); err != nil {
