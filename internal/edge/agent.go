@@ -90,6 +90,9 @@ const (
 	endPatience       = 1500 * time.Millisecond
 )
 
+// askEvery is how often the hub is to prove what is newest while nothing happens: a question and its answer are a kilobyte.
+const askEvery = 50 * time.Minute
+
 // New makes an agent from its parts.
 func New(opts Options) *Agent {
 	if opts.Rest == nil {
@@ -98,7 +101,7 @@ func New(opts Options) *Agent {
 	a := &Agent{opts: opts, mail: newMailbox(), words: make(chan word), ended: make(chan struct{}), saved: opts.Marks}
 	hub, former := opts.Trust.HubKeys()
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, FirstApply: opts.FirstApply,
+		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, AskEvery: askEvery, FirstApply: opts.FirstApply,
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, seal: sealOf(opts.Key), sigs: opts.Signatures, site: opts.Site.Site}

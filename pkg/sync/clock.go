@@ -36,20 +36,18 @@ type clockRecord struct {
 type clock struct {
 	clockRecord
 	boot    Boot
-	started time.Time // of this life
-	risen   time.Time // when Floor was what it is, in this life
-	proven  time.Time // when the hub's last fresh statement came, in this life
-	stored  time.Time // Base as it was last made durable
+	started time.Time     // of this life
+	risen   time.Time     // when Floor was what it is, in this life
+	proven  time.Time     // when the hub's last fresh statement came, in this life
+	stored  time.Time     // Base as it was last made durable
+	trusted time.Duration // how long after a fresh statement the time counts as trusted: one question may go unanswered
 }
 
-// The bounds of the clock.
-const (
-	trustedFor = 2 * askEvery // how long after a fresh statement the time counts as trusted
-	storeEvery = time.Hour    // how often a time that only went on is made durable
-)
+// storeEvery is how often a time that only went on is made durable.
+const storeEvery = time.Hour
 
-func (c *clock) begin(now time.Time, boot Boot) {
-	c.boot, c.started, c.risen = boot, now, now
+func (c *clock) begin(now time.Time, boot Boot, trusted time.Duration) {
+	c.boot, c.started, c.risen, c.trusted = boot, now, now, trusted
 	c.stored = c.Base
 }
 
@@ -78,7 +76,7 @@ func (c *clock) quality(now time.Time) TimeQuality {
 	switch {
 	case !c.anchored(now):
 		return TimeUntrusted
-	case !c.proven.IsZero() && now.Sub(c.proven) <= trustedFor:
+	case !c.proven.IsZero() && now.Sub(c.proven) <= c.trusted:
 		return TimeTrusted
 	}
 	return TimeSinceBoot

@@ -70,6 +70,9 @@ func NewEdge(cfg EdgeConfig) *Edge {
 	if cfg.HeartBeat == 0 {
 		cfg.HeartBeat = time.Minute
 	}
+	if cfg.AskEvery == 0 {
+		cfg.AskEvery = 4 * time.Minute
+	}
 	if cfg.MaxPending == 0 {
 		cfg.MaxPending = 20_000
 	}
@@ -176,7 +179,7 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	}
 	e.marks = merged
 	e.started = now
-	e.clock.begin(now, in.Boot)
+	e.clock.begin(now, in.Boot, 2*e.cfg.AskEvery)
 	if e.assignment != nil {
 		e.clock.raise(now, e.assignment.Issued)
 	}

@@ -33,7 +33,6 @@ const NonceSize = 32
 
 // The pauses of asking what is fresh.
 const (
-	askEvery    = 4 * time.Minute // sooner than the safety look, which an answer puts off
 	askPatience = 30 * time.Second
 	trustMargin = 24 * time.Hour // how long before the proof of its root of trust ends a site no longer puts the safety look off
 )
@@ -64,7 +63,7 @@ func (e *Edge) ask(now time.Time, hello *Hello) {
 		return
 	}
 	e.fresh.former = e.fresh.nonce
-	e.fresh.nonce, e.fresh.asked, e.fresh.askAt = e.nonce(), now, now.Add(askEvery)
+	e.fresh.nonce, e.fresh.asked, e.fresh.askAt = e.nonce(), now, now.Add(e.cfg.AskEvery)
 	hello.Nonce = e.fresh.nonce
 }
 

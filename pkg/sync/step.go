@@ -17,6 +17,8 @@ type EdgeConfig struct {
 	FormerKeys []ed25519.PublicKey
 	NewEpoch   string // taken as the epoch if the store has none yet: random, 32 hex digits
 	Seed       string // of nonces: random, secret and another one in each life; empty: freshness is not asked for
+	// AskEvery is how often the hub is asked with a nonce what is newest, besides on every connect; an answer puts off the safety look. 0 is four minutes.
+	AskEvery time.Duration
 	// FirstApply is the site's policy for what is new; empty: FirstApplyLease.
 	FirstApply FirstApply
 	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
