@@ -46,8 +46,8 @@ type clock struct {
 // storeEvery is how often a time that only went on is made durable.
 const storeEvery = time.Hour
 
-func (c *clock) begin(now time.Time, boot Boot, trusted time.Duration) {
-	c.boot, c.started, c.risen, c.trusted = boot, now, now, trusted
+func (c *clock) begin(now time.Time, boot Boot) {
+	c.boot, c.started, c.risen = boot, now, now
 	c.stored = c.Base
 }
 

@@ -81,6 +81,7 @@ func NewEdge(cfg EdgeConfig) *Edge {
 	}
 	return &Edge{
 		cfg:     cfg,
+		clock:   clock{trusted: 2 * cfg.AskEvery},
 		bundles: map[bundle.Name]*held{},
 		marks:   verify.Counters{},
 		outbox:  outbox{outboxRecord: outboxRecord{Next: 1}, limit: cfg.MaxPending, quota: cfg.MaxPendingBytes},
@@ -179,7 +180,7 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	}
 	e.marks = merged
 	e.started = now
-	e.clock.begin(now, in.Boot, 2*e.cfg.AskEvery)
+	e.clock.begin(now, in.Boot)
 	if e.assignment != nil {
 		e.clock.raise(now, e.assignment.Issued)
 	}
