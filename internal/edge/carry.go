@@ -31,7 +31,8 @@ func (a *Agent) Import(ctx context.Context, r io.Reader) (got local.Imported, er
 			if brought.Assignment != nil {
 				return errors.New("import: two assignments are in the file")
 			}
-			if err := fleetsync.Open(fleetsync.TypeAssignment, data, a.opts.Keys.Hub, &assignment); err != nil {
+			hub, _ := a.opts.Trust.HubKeys()
+			if err := fleetsync.OpenBy(fleetsync.TypeAssignment, data, hub, &assignment); err != nil {
 				return fmt.Errorf("import: %w", err)
 			}
 			brought.Assignment = data
@@ -73,7 +74,7 @@ func (a *Agent) bring(raw []byte, assignment fleetsync.Assignment) (bundle.Diges
 	if !slices.ContainsFunc(assignment.Bundles, func(b fleetsync.AssignedBundle) bool { return b.Digest == digest }) {
 		return "", fmt.Errorf("import: bundle %s is in the file, and not in the assignment before it", digest.Short())
 	}
-	signed, err := a.contents.trust.Manifest(a.contents.sigs, file.Manifest, file.Signatures)
+	signed, err := a.contents.trust.Document().Manifest(a.contents.sigs, file.Manifest, file.Signatures)
 	if err != nil {
 		return "", fmt.Errorf("import: %w", err)
 	}
@@ -93,7 +94,7 @@ func (a *Agent) bring(raw []byte, assignment fleetsync.Assignment) (bundle.Diges
 	if err := errors.Join(a.contents.putOffer(digest, offer), a.contents.putChunks(blobKey(info.Digest), file.Content)); err != nil {
 		return "", fmt.Errorf("import: bundle %s: %w", signed.Manifest().Ref(), err)
 	}
-	return digest, a.contents.complete(digest)
+	return digest, a.contents.complete(signed)
 }
 
 // Report gives what the site has to say as a carried file: a signed snapshot, and the signed events that it keeps.
@@ -108,7 +109,7 @@ func (a *Agent) Report(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	put := func(kind fleetsync.CarriedKind, messageType string, payload any) error {
-		sealed, err := fleetsync.Seal(messageType, payload, a.opts.Keys.Site)
+		sealed, err := fleetsync.Seal(messageType, payload, a.opts.Key)
 		if err != nil {
 			return err
 		}
