@@ -56,9 +56,14 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	@test/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: bench
-bench: build controlplane ## measure, print a table, write bench/out/main.json
+bench: build controlplane bench-edge ## measure, print a table, write bench/out/main.json and edge.json
 	@mkdir -p bench/out
 	go run ./test/bench -out bench/out/main.json
+
+.PHONY: bench-edge
+bench-edge: ## a site's line and disk: idle, catching up, half a year away (6 minutes); writes bench/out/edge.json
+	@mkdir -p bench/out
+	go run ./test/bench/edge -out bench/out/edge.json
 
 .PHONY: bench-scale
 bench-scale: build ## one hub and 10,000 light sites: a few minutes, about 3 GiB; writes bench/out/fleet.json

@@ -235,6 +235,25 @@ func (s *Server) Addr() string { return s.running().Addr().String() }
 // URL is where the server listens, as a NATS URL.
 func (s *Server) URL() string { return "tls://" + s.Addr() }
 
+// Users are the public keys of who is connected.
+func (s *Server) Users() (map[string]bool, error) {
+	users := map[string]bool{}
+	for offset, total := 0, 1; offset < total; {
+		page, err := s.running().Connz(&server.ConnzOptions{Username: true, Offset: offset, Limit: usersPage})
+		if err != nil {
+			return nil, fmt.Errorf("bus: connections: %w", err)
+		}
+		for _, c := range page.Conns {
+			users[c.AuthorizedUser] = true
+		}
+		offset, total = offset+usersPage, page.Total
+	}
+	return users, nil
+}
+
+// usersPage is how many connections the server is asked for at once.
+const usersPage = 4096
+
 // Connections counts who is connected, the hub itself among them.
 func (s *Server) Connections() int { return s.running().NumClients() }
 

@@ -68,7 +68,7 @@ type Config struct {
 	Online     []ed25519.PrivateKey
 	TrustLife  time.Duration // how long snapshot and timestamp are good; 0 is 7 days
 	Signatures verify.Signatures
-	HeartBeat  time.Duration // how often sites say hello; 0 is a minute
+	HeartBeat  time.Duration // how often sites say hello; 0 is five minutes
 	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
 	CredentialLife time.Duration
 	// LeaseSpan is how long the hub that leads rollouts may be silent before another one takes over. 0 is 10 seconds.
@@ -122,6 +122,7 @@ type Hub struct {
 	revoker  revoker                                 // nil: the bus is somebody else's
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
+	present     func() (map[string]bool, error) // who is; nil as above
 
 	enrolling sync.Mutex // one enrolment is decided at a time
 	shutting  sync.Mutex // one list of revoked users is given at a time; guards shut
@@ -163,7 +164,7 @@ func (h *Hub) configure() error {
 		return errors.New("trust: there is no verifier")
 	}
 	if cfg.HeartBeat == 0 {
-		cfg.HeartBeat = time.Minute
+		cfg.HeartBeat = 5 * time.Minute
 	}
 	if cfg.HeartBeat < time.Second {
 		return fmt.Errorf("heartbeat %s: want a second or more", cfg.HeartBeat)
@@ -306,7 +307,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		stop()
 		<-ended
 	})
-	h.revoker, h.connections = server, server.Connections
+	h.revoker, h.connections, h.present = server, server.Connections, server.Users
 	h.siteCA = string(h.authority.caPEM)
 	_, port, err := net.SplitHostPort(server.Addr())
 	if err != nil {

@@ -38,7 +38,8 @@ type siteView struct {
 	desired  fleetsync.Assignment
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
-	behind   int // hellos in a row that knew of another snapshot than is held
+	absent   bool // the bus says that it is not connected
+	behind   int  // hellos in a row that knew of another snapshot than is held
 	refused  int
 	refusal  string // the newest
 	refuseAt time.Time
@@ -230,6 +231,14 @@ func (v *View) Ack(id bundle.SiteID) (ack fleetsync.Ack, ok bool) {
 	return ack, ok
 }
 
+// Present takes from the bus who is connected to it, as public keys, as of a time: a site that is not is no longer counted as connected, however lately it
+// was heard. One that was heard since the time is.
+func (v *View) Present(users map[string]bool, asOf time.Time) {
+	for _, site := range v.sites {
+		site.absent = !users[site.record.PublicKey] && !site.ingest.Heard().After(asOf)
+	}
+}
+
 // Lacks says whether the site has sent what the hub does not have.
 func (v *View) Lacks(id bundle.SiteID) bool {
 	ack, ok := v.Ack(id)
@@ -329,7 +338,7 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 
 func (s *siteView) connected(now time.Time, heartBeat time.Duration) bool {
 	heard := s.ingest.Heard()
-	return !heard.IsZero() && now.Sub(heard) <= 2*heartBeat
+	return !s.absent && !heard.IsZero() && now.Sub(heard) <= 2*heartBeat
 }
 
 // freshness is of the snapshot as much as of the site: a site that says hello with a newer snapshot than the hub holds makes the held one stale.

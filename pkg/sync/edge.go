@@ -14,7 +14,7 @@ import (
 
 // Pauses of the edge. The safety look is for pokes that were lost.
 const (
-	lookEvery      = 5 * time.Minute
+	lookEvery      = 6 * time.Hour
 	stalledLook    = 10 * time.Second // while events wait for an acknowledgement
 	firstRetry     = 2 * time.Second
 	longestRetry   = 5 * time.Minute

@@ -19,7 +19,7 @@ import (
 
 // Links are slow and far away: a handshake over a satellite takes seconds, and a write that moves on at all is given time.
 const (
-	PingInterval  = 2 * time.Minute
+	PingInterval  = 4 * time.Minute
 	PingsOut      = 2
 	Handshake     = 15 * time.Second
 	WriteDeadline = 30 * time.Second

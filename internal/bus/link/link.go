@@ -45,7 +45,7 @@ type Options struct {
 	// RetryMin and RetryMax bound the pause before another try to connect: full jitter, the bound doubling from the first to the
 	// second. 0 is 1 s and 5 min.
 	RetryMin, RetryMax time.Duration
-	// PingInterval is how often a silent connection is tried; two unanswered pings end it. 0 is 2 min.
+	// PingInterval is how often a silent connection is tried; two unanswered pings end it. 0 is 4 min.
 	PingInterval time.Duration
 
 	// ProbeTimeout is how long the answer to "are you still there" may take. 0 is 15 s.
