@@ -57,7 +57,7 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "credentials `file` of the hub's user there (default: made of the keys)")
 	flags.StringVar(&o.natsKeys, "nats-keys", "", "`file` with the bus keys of that cluster (default: those of the data directory)")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
-	flags.DurationVar(&o.heartBeat, "heartbeat", 5*time.Minute, "how often sites say that they are there; one whose connection ends is missed at once")
+	flags.DurationVar(&o.heartBeat, "heartbeat", 6*time.Minute, "how often sites say that they are there; one whose connection ends is missed at once")
 	flags.StringVar(&o.prometheus, "prometheus-url", "", "`URL` of the Prometheus that checks of rollout plans may query")
 	flags.StringVar(&o.backups.Dir, "backup-to", "", "`folder` for backups of the hub's store, best on another disk (default: none are made)")
 	flags.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often a backup is made")

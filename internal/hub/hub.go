@@ -68,7 +68,7 @@ type Config struct {
 	Online     []ed25519.PrivateKey
 	TrustLife  time.Duration // how long snapshot and timestamp are good; 0 is 7 days
 	Signatures verify.Signatures
-	HeartBeat  time.Duration // how often sites say hello; 0 is five minutes
+	HeartBeat  time.Duration // how often sites say hello; 0 is six minutes
 	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
 	CredentialLife time.Duration
 	// LeaseSpan is how long the hub that leads rollouts may be silent before another one takes over. 0 is 10 seconds.
@@ -164,7 +164,7 @@ func (h *Hub) configure() error {
 		return errors.New("trust: there is no verifier")
 	}
 	if cfg.HeartBeat == 0 {
-		cfg.HeartBeat = 5 * time.Minute
+		cfg.HeartBeat = 6 * time.Minute
 	}
 	if cfg.HeartBeat < time.Second {
 		return fmt.Errorf("heartbeat %s: want a second or more", cfg.HeartBeat)

@@ -1,8 +1,8 @@
 // Command edge measures what issue 4 promises of a site's line and disk: a real hub in a process of its own, a real agent with a real store in this one,
 // and between them a line that counts and can be cut. The site has no cluster: what happens there is told to the agent by this program.
 //
-//   - Idle: bytes of TLS on the line in both directions during whole heartbeats, scaled to a day, and the cost of the look for lost pokes every six
-//     hours, measured by an assignment, four times. TCP and IP headers are not in it; packets are few. Writes: what the kernel counts as written by this process in the same time.
+//   - Idle: bytes of TLS on the line in both directions during whole heartbeats, scaled to a day. A line that is cut and
+//     mended is counted beside it: each answered heartbeat puts off the look for lost pokes, so an idle site makes none. TCP and IP headers are not in it; packets are few. Writes: what the kernel counts as written by this process in the same time.
 //   - Catching up: the line is cut, 10,000 events are recorded, the line is mended; from the first connection until the hub's API shows the site's
 //     snapshot, and until it has every event.
 //   - Half a year away: the outbox of a site under trouble, simulated (internal/sim.Away), with the default bounds.
@@ -307,8 +307,6 @@ func (s *stand) idle(ctx context.Context, beats int) error {
 		return err
 	}
 	days := float64(24*time.Hour) / float64(watched)
-	// The agent looks by itself every six hours. Here it is made to by a line that is cut and mended: connecting anew, looking, and telling of both is more
-	// than a look alone.
 	lookBefore, lookUpBefore := s.line.Bytes()
 	s.line.Cut()
 	s.line.Mend()
@@ -317,10 +315,10 @@ func (s *stand) idle(ctx context.Context, beats int) error {
 	}
 	lookDown, lookUp := s.line.Bytes()
 	look := float64(lookDown - lookBefore + lookUp - lookUpBefore)
-	s.table.Put("idle_bytes_per_day", float64(down-downBefore+up-upBefore)*days+4*look, "B", figures.AtMost(250_000))
+	s.table.Put("idle_bytes_per_day", float64(down-downBefore+up-upBefore)*days, "B", figures.AtMost(250_000))
 	s.table.Note("idle_bytes_down_per_day", float64(down-downBefore)*days, "B")
 	s.table.Note("idle_bytes_up_per_day", float64(up-upBefore)*days, "B")
-	s.table.Note("look_bytes", look, "B")
+	s.table.Note("reconnect_bytes", look, "B")
 	s.table.Note("idle_watched_seconds", watched.Seconds(), "s")
 	s.table.Put("writes_per_day_mib", float64(after-written)*days/(1<<20), "MiB", figures.AtMost(50))
 	return nil
