@@ -61,7 +61,7 @@ bench: build controlplane bench-edge ## measure, print a table, write bench/out/
 	go run ./test/bench -out bench/out/main.json
 
 .PHONY: bench-edge
-bench-edge: ## a site's line and disk: idle, catching up, half a year away (6 minutes); writes bench/out/edge.json
+bench-edge: build ## a site's line and disk: idle, catching up, half a year away (6 minutes); writes bench/out/edge.json
 	@mkdir -p bench/out
 	go run ./test/bench/edge -out bench/out/edge.json
 

@@ -17,7 +17,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -31,7 +30,6 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/edge"
-	"github.com/holdfast-fleet/holdfast/internal/hub"
 	"github.com/holdfast-fleet/holdfast/internal/sim"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -51,39 +49,20 @@ const (
 func main() {
 	out := flag.String("out", "", "write the figures here, as one flat JSON object")
 	beats := flag.Int("beats", 1, "whole heartbeats during which an idle site is watched")
-	asHub := flag.String("hub", "", "be the hub, with this data directory")
+	bin := flag.String("bin", "bin", "folder of the programs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	do := func() error { return measure(ctx, *out, *beats) }
-	if *asHub != "" {
-		do = func() error { return serve(ctx, *asHub) }
-	}
-	if err := do(); err != nil {
+	if err := measure(ctx, *bin, *out, *beats); err != nil {
 		fmt.Fprintf(os.Stderr, "error: edge: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// serve is the hub. It says where sites find it.
-func serve(ctx context.Context, dir string) error {
-	h, err := hub.Open(ctx, hub.Config{
-		DataDir: dir, ListenNATS: "127.0.0.1:0", ListenAPI: "127.0.0.1:0",
-		Trust: &verify.Trust{Schema: verify.TrustSchema, Fleet: "bench"}, Signatures: cosign.Verifier{},
-	})
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	if err := os.WriteFile(filepath.Join(dir, "ready"), []byte(h.ContextFile()), 0o600); err != nil {
-		return err
-	}
-	return h.Wait(ctx)
-}
-
 // stand is one hub, one line and one site.
 type stand struct {
 	dir   string
+	fleet *fleet.Fleet
 	hub   *api.Client
 	line  *fleet.Link
 	sink  chan func(fleetsync.Input)
@@ -92,26 +71,21 @@ type stand struct {
 	table figures.Figures
 }
 
-func measure(ctx context.Context, out string, beats int) error {
+func measure(ctx context.Context, bin, out string, beats int) error {
 	dir, err := os.MkdirTemp("", "holdfast-edge-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	s := &stand{dir: dir, sink: make(chan func(fleetsync.Input), 1)}
-	child := exec.CommandContext(ctx, os.Args[0], "-hub", filepath.Join(dir, "hub"))
-	child.Stderr = os.Stderr
-	if err := os.MkdirAll(filepath.Join(dir, "hub"), 0o700); err != nil {
+	if s.fleet, err = fleet.New(dir, bin); err != nil {
 		return err
 	}
-	if err := child.Start(); err != nil {
+	defer s.fleet.Close()
+	if err := s.fleet.StartHub(ctx); err != nil {
 		return err
 	}
-	defer func() {
-		_ = child.Process.Signal(os.Interrupt)
-		_ = child.Wait()
-	}()
-	if err := s.connect(ctx); err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(ctx)
@@ -142,18 +116,9 @@ func measure(ctx context.Context, out string, beats int) error {
 	return s.table.Write(out)
 }
 
-// connect waits for the hub.
-func (s *stand) connect(ctx context.Context) error {
-	var file []byte
-	err := s.until(ctx, "the hub is ready", func() (ok bool) {
-		var err error
-		file, err = os.ReadFile(filepath.Join(s.dir, "hub", "ready"))
-		return err == nil && len(file) > 0
-	})
-	if err != nil {
-		return err
-	}
-	raw, err := os.ReadFile(string(file))
+// connect takes the admin's part at the hub.
+func (s *stand) connect() error {
+	raw, err := os.ReadFile(filepath.Join(s.dir, "hub", "admin.context.json"))
 	if err != nil {
 		return err
 	}
@@ -181,17 +146,14 @@ func (s *stand) agent(ctx context.Context) (*edge.Agent, func(), error) {
 		return nil, nil, err
 	}
 	s.beat = time.Duration(grant.HeartBeat) * time.Second
-	trust, err := verify.DecodeTrust(grant.Trust)
-	if err != nil {
-		return nil, nil, err
-	}
 	ca := x509.NewCertPool()
 	ca.AppendCertsFromPEM([]byte(grant.CA))
 	_, raw, err := nkeys.DecodeSeed(seed)
 	if err != nil {
 		return nil, nil, err
 	}
-	hubKey, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(grant.HubKey))
+	key := ed25519.NewKeyFromSeed(raw)
+	trust, err := edge.NewBelief(grant.Trust, key, zap.NewNop())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,7 +172,7 @@ func (s *stand) agent(ctx context.Context) (*edge.Agent, func(), error) {
 	}
 	return edge.New(edge.Options{
 			Site: &fleetsync.SiteFile{Site: site, HeartBeatSeconds: grant.HeartBeat}, Trust: trust, Signatures: cosign.Verifier{}, Store: disk, Link: bus, Workloads: s,
-			Keys: edge.Keys{Site: ed25519.NewKeyFromSeed(raw), Hub: ed25519.PublicKey(hubKey)}, Version: "bench", Epoch: bundle.DigestOf(seed).Hex()[:32], Log: zap.NewNop(),
+			Key: key, Version: "bench", Epoch: bundle.DigestOf(seed).Hex()[:32], Log: zap.NewNop(),
 		}), func() {
 			_ = bus.Close()
 			_ = disk.Close()
