@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -427,6 +428,39 @@ func TestT09_KeyWithdrawn(t *testing.T) {
 	x.bus.Cut(shop1)
 	x.f.contents.trust = right
 	x.must(p)
+}
+
+// A key that is revoked later signs nothing new, and stops nothing that this site accepted: not after a restart, and not without a hub.
+func TestT09_RevokedKeyStopsNothingThatRuns(t *testing.T) {
+	x := newFetching(t)
+	running, next := x.publish("1.0.0", 1, []bundle.Object{configMap("a", "1")}), x.publish("2.0.0", 2, []bundle.Object{configMap("a", "2")})
+	x.must(running)
+	revoked := verifytest.Trust(x.release)
+	revoked.Keys[0].Revoked = true
+	x.f.contents.trust = fixed(revoked)
+	if v, err := x.f.contents.load(running.assigned.Digest); err != nil || !bytes.Equal(v.Content(), running.content) {
+		t.Errorf("what runs: %v", err)
+	}
+	for _, p := range []*published{next, running} { // neither is this site's yet, by its counters
+		if got := x.fetch(p); got.Refusal == nil || got.Refusal.Reason != string(verify.RevokedKey) {
+			t.Errorf("%s: %+v", p.assigned.Version, got)
+		}
+	}
+	if got := x.fetch(running, func(f *fleetsync.Fetch) { f.Again = true }); got.Refusal != nil || got.Err != "" {
+		t.Errorf("back to what ran: %+v", got)
+	}
+	// Only this site can say that it accepted something.
+	key := prefixComplete + running.assigned.Digest.Hex()
+	raw, err := sealOf(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))).close("complete", verify.Mark{Counter: 1, Digest: running.assigned.Digest})
+	if err == nil {
+		err = x.store.Commit(fleetsync.Record{Key: key, Value: raw})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.f.contents.load(running.assigned.Digest); verify.ReasonOf(err) != verify.RevokedKey {
+		t.Errorf("a forged mark: %v", err)
+	}
 }
 
 // An older offer that was longer leaves nothing behind that would be taken for the new one's.
