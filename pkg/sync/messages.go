@@ -110,8 +110,8 @@ type State struct {
 	Cluster    ClusterStatus    `json:"cluster"`
 	Bundles    []BundleStatus   `json:"bundles"`
 	Outbox     OutboxStatus     `json:"outbox"`
-	Clock      ClockStatus      `json:"clock"`
-	Desired    DesiredStatus    `json:"desired"`
+	Clock      ClockStatus      `json:"clock,omitzero"`
+	Desired    DesiredStatus    `json:"desired,omitzero"`
 	Busy       []BusyStatus     `json:"busy,omitempty"`
 	Overrides  []OverrideStatus `json:"overrides,omitempty"`
 	// Store is empty, or says what is wrong with the store ("storageDegraded: …").
