@@ -303,6 +303,9 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 	if in.Outcome != OutcomeApplied {
 		h.setbacks++
 		h.resumeAt = now.Add(pause(h.setbacks))
+		if h.Intent != nil && h.Intent.Spec == in.Spec { // it is finished later, also where a newer order came meanwhile that has to wait
+			h.watched = ""
+		}
 		return
 	}
 	h.watched, h.setbacks = in.Spec, 0
