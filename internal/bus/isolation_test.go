@@ -159,7 +159,7 @@ func everySubject() (subjects []string) {
 			for _, pattern := range rule.Subjects {
 				s := strings.NewReplacer("*", name, ">", name).Replace(pattern)
 				subjects = append(subjects, s)
-				if rule.Name != stream.Bundles && rule.Name != stream.Blobs { // those are for every site to read
+				if rule.Name != stream.Bundles && rule.Name != stream.Blobs && rule.Name != stream.Trust { // those are for every site to read
 					subjects = append(subjects, line.DirectGet(rule.Name, s))
 				}
 			}

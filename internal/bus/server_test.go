@@ -45,7 +45,7 @@ func TestT24_Configuration(t *testing.T) {
 		"message limit":          o.MaxPayload == stream.MaxMessage,
 		"pending limit":          o.MaxPending == maxPending,
 		"handshake bounded":      o.TLSTimeout > 0 && o.AuthTimeout > o.TLSTimeout,
-		"pings":                  o.PingInterval == 2*time.Minute && o.MaxPingsOut == 2,
+		"pings":                  o.PingInterval == 4*time.Minute && o.MaxPingsOut == 2,
 		"consumers not capped":   o.JetStreamLimits.DefaultMaxConsumers == -1,
 		"signals are the hub's":  o.NoSigs,
 		"no tracing of messages": !o.Trace && !o.Debug && !o.TraceVerbose,
