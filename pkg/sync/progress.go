@@ -273,14 +273,11 @@ func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 		e.marks[in.Name] = mark
 		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
 	}
-	phase := PhaseAccepted
+	phase, reason, message := PhaseAccepted, "", ""
 	if h.inForce() && h.watched == h.Want.Spec { // gone back to before it was ordered anew: there is nothing to apply
-		phase = h.Phase
+		phase, reason, message = h.Phase, h.Reason, h.Message
 	}
-	if phase == PhaseAccepted {
-		h.Reason, h.Message = "", ""
-	}
-	e.enter(now, in.Name, h, phase, h.Reason, h.Message, out)
+	e.enter(now, in.Name, h, phase, reason, message, out)
 	e.say(now, out, e.about(h, in.Name, Event{Kind: EventAccepted, Message: fmt.Sprintf("%d objects, counter %d", in.Objects, in.Counter)}))
 }
 
