@@ -4,14 +4,11 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"github.com/holdfast-fleet/holdfast/internal/metricstest"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
@@ -83,31 +80,6 @@ func TestT28_TheAgentsMetricsTellNoNames(t *testing.T) {
 	}
 }
 
-// TestMonitoringNamesWhatIsExported looks at every name in the alert rules and dashboards.
 func TestMonitoringNamesWhatIsExported(t *testing.T) {
-	descriptions := make(chan *prometheus.Desc, 1000)
-	NewMetrics(t.TempDir()).registry.Describe(descriptions)
-	close(descriptions)
-	exported := map[string]bool{}
-	for d := range descriptions {
-		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
-		name, _, _ := strings.Cut(rest, `"`)
-		exported[name] = true
-	}
-	named := 0
-	for _, file := range []string{"alerts.yaml", "fleet-dashboard.json", "site-dashboard.json"} {
-		raw, err := os.ReadFile(filepath.Join("..", "..", "deploy", "monitoring", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`holdfast_edge_[a-z_]+`).FindAllString(string(raw), -1) {
-			named++
-			if base := strings.TrimSuffix(name, "_bucket"); !exported[name] && !exported[base] {
-				t.Errorf("%s: nothing exports %s", file, name)
-			}
-		}
-	}
-	if named < 5 {
-		t.Errorf("%d names were looked at", named)
-	}
+	metricstest.Monitoring(t, NewMetrics(t.TempDir()).registry, "holdfast_edge_", filepath.Join("..", ".."))
 }

@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -18,6 +15,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/membus"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/internal/metricstest"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -230,31 +228,6 @@ func TestF12_WhatIsNotTheStoresFaultLeavesItGreen(t *testing.T) {
 	}
 }
 
-// TestMonitoringNamesWhatIsExported looks at every name in the alert rules and dashboards.
 func TestMonitoringNamesWhatIsExported(t *testing.T) {
-	descriptions := make(chan *prometheus.Desc, 1000)
-	newMetrics(&Hub{}).registry.Describe(descriptions)
-	close(descriptions)
-	exported := map[string]bool{}
-	for d := range descriptions {
-		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
-		name, _, _ := strings.Cut(rest, `"`)
-		exported[name] = true
-	}
-	named := 0
-	for _, file := range []string{"alerts.yaml", "fleet-dashboard.json", "site-dashboard.json"} {
-		raw, err := os.ReadFile(filepath.Join("..", "..", "deploy", "monitoring", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`holdfast_hub_[a-z_]+`).FindAllString(string(raw), -1) {
-			named++
-			if base := strings.TrimSuffix(name, "_bucket"); !exported[name] && !exported[base] {
-				t.Errorf("%s: nothing exports %s", file, name)
-			}
-		}
-	}
-	if named < 5 {
-		t.Errorf("%d names were looked at", named)
-	}
+	metricstest.Monitoring(t, newMetrics(&Hub{}).registry, "holdfast_hub_", filepath.Join("..", ".."))
 }

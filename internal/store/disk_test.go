@@ -11,72 +11,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"unsafe"
 
+	"github.com/holdfast-fleet/holdfast/internal/disktest"
 	"github.com/holdfast-fleet/holdfast/internal/store/record"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/anchor"
 )
 
-// disk is an ext4 file system of its own.
-type disk struct{ image, dir string }
-
-// newDisk makes a disk, or skips the test where that cannot be had.
-func newDisk(t *testing.T, mib int64) disk {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to mount a file system")
-	}
-	d := disk{filepath.Join(t.TempDir(), "disk"), t.TempDir()}
-	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(d.image, mib<<20); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", d.image).CombinedOutput(); err != nil {
-		t.Skipf("needs mkfs.ext4: %v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", d.dir).Run() })
-	return d
-}
-
-func (d disk) mount(t *testing.T) string {
-	t.Helper()
-	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
-		t.Skipf("needs loop devices: %v: %s", err, out)
-	}
-	return d.dir
-}
-
-func (d disk) unmount(t *testing.T) {
-	t.Helper()
-	if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
-		t.Fatalf("umount: %v: %s", err, out)
-	}
-}
-
-// cutPower makes the file system forget what is not on the disk.
-func (d disk) cutPower(t *testing.T) {
-	t.Helper()
-	const ext4Shutdown, noLogFlush = 0x8004587d, 2
-	f, err := os.Open(d.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	flags := uint32(noLogFlush)
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
-		t.Skipf("needs EXT4_IOC_SHUTDOWN: %v", errno)
-	}
-}
-
 func TestF05_FullDisk(t *testing.T) {
-	disk := newDisk(t, 96).mount(t)
-	o := Options{Dir: filepath.Join(disk, "store"), ReserveBytes: 24 << 20, BallastBytes: 16 << 20}
+	disk := disktest.New(t, 96)
+	o := Options{Dir: filepath.Join(disk.Dir, "store"), ReserveBytes: 24 << 20, BallastBytes: 16 << 20}
 	s := mustOpen(t, o)
 	mustCommit(t, s, rec("kept", "safe"))
 	value := bytes.Repeat([]byte("x"), record.MaxValue)
@@ -90,7 +36,7 @@ func TestF05_FullDisk(t *testing.T) {
 	}
 	t.Logf("after %d chunks: %v", written-1, err)
 
-	filler := fillUp(t, disk)
+	filler := disk.Fill(t)
 	if err := s.Commit(rec("more", "1")); !errors.Is(err, fleetsync.ErrNoSpace) {
 		t.Errorf("on the full disk: got %v, want no space", err)
 	}
@@ -122,24 +68,6 @@ func TestF05_FullDisk(t *testing.T) {
 	_ = s.Close()
 }
 
-// fillUp takes all free space of a disk.
-func fillUp(t *testing.T, disk string) string {
-	t.Helper()
-	path := filepath.Join(disk, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size >= 512; {
-		if _, err := f.Write(make([]byte, size)); err != nil {
-			size /= 2
-		}
-	}
-	_ = f.Sync()
-	return path
-}
-
 // cuts is how many power cuts TestF04_PowerCut makes: HOLDFAST_CUTS, or a few.
 func cuts(t *testing.T) int {
 	t.Helper()
@@ -157,14 +85,13 @@ func cuts(t *testing.T) int {
 // TestF04_PowerCut shuts the file system down under a writing process without flushing its journal: what was not synced is gone. Everything that was
 // acknowledged is there afterwards, whole commits only, and the counters in the anchor are never lower than was acknowledged.
 func TestF04_PowerCut(t *testing.T) {
-	disk := newDisk(t, 96)
-	dir := filepath.Join(disk.mount(t), "store")
+	disk := disktest.New(t, 96)
+	dir := filepath.Join(disk.Dir, "store")
 	random := rand.New(rand.NewPCG(4, 4))
 	total := 0
 	for round := range cuts(t) {
-		acked, head := cutUnder(t, disk, dir, 1+random.IntN(60))
-		disk.unmount(t)
-		disk.mount(t)
+		acked, head := writeUntil(t, dir, 1+random.IntN(60), func(*os.Process) { disk.CutPower(t) })
+		disk.Remount(t)
 		o := small(dir)
 		o.WantHead = head
 		s, err := Open(o)
@@ -185,34 +112,6 @@ func TestF04_PowerCut(t *testing.T) {
 		total = acked
 	}
 	t.Logf("%d commits survived %d power cuts", total, cuts(t))
-}
-
-// cutUnder lets a process write, cuts the power after a number of acknowledged commits, and gives the last one that was acknowledged.
-func cutUnder(t *testing.T, d disk, dir string, after int) (acked int, head string) {
-	t.Helper()
-	c := child(writeRole, dir)
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for seen := 1; lines.Scan(); seen++ {
-		f := strings.Fields(lines.Text())
-		if len(f) != 3 || f[0] != "acked" {
-			break // the disk is gone
-		}
-		acked, _ = strconv.Atoi(f[1])
-		head = f[2]
-		if seen == after {
-			d.cutPower(t)
-		}
-	}
-	_ = c.Process.Kill()
-	_ = c.Wait()
-	return acked, head
 }
 
 // halves wants both halves of every commit.
@@ -272,8 +171,8 @@ func surviveDeadDisk(dir string) int {
 // TestF06_DiskTakesNoWrites takes the disk away from a running store: what is there can be read, commits fail and say so. A read-only disk is not taken
 // for damage, and when it takes writes again all is there.
 func TestF06_DiskTakesNoWrites(t *testing.T) {
-	disk := newDisk(t, 96)
-	dir := filepath.Join(disk.mount(t), "store")
+	disk := disktest.New(t, 96)
+	dir := filepath.Join(disk.Dir, "store")
 	c := child(deadRole, dir)
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -290,7 +189,7 @@ func TestF06_DiskTakesNoWrites(t *testing.T) {
 	if !lines.Scan() || lines.Text() != "ready" {
 		t.Fatalf("the store does not begin: %s", lines.Text())
 	}
-	disk.cutPower(t)
+	disk.CutPower(t)
 	if _, err := in.Write([]byte("\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -301,11 +200,10 @@ func TestF06_DiskTakesNoWrites(t *testing.T) {
 	if err := c.Wait(); err != nil {
 		t.Errorf("with a dead disk: %v: %s", err, said)
 	}
-	disk.unmount(t)
-	disk.mount(t)
+	disk.Remount(t)
 	remount := func(mode string) {
 		t.Helper()
-		if out, err := exec.Command("mount", "-o", "remount,"+mode, disk.dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command("mount", "-o", "remount,"+mode, disk.Dir).CombinedOutput(); err != nil {
 			t.Fatalf("remount %s: %v: %s", mode, err, out)
 		}
 	}

@@ -14,36 +14,12 @@ import (
 
 // words are the functions of the templates.
 var words = template.FuncMap{
-	"age": age, "seconds": seconds, "span": span, "stamp": stamp, "bytes": size, "glyph": glyph, "tone": tone, "labels": labels, "bars": BarOf, "share": share,
+	"age": api.Age, "seconds": seconds, "span": api.Span, "stamp": stamp, "bytes": size, "glyph": glyph, "tone": tone, "labels": labels, "bars": BarOf, "share": share,
 	"asset":  func(name string) string { return "/ui/static/" + name + "?" + mark },
 	"phase":  phaseTone,
 	"reason": reasonText,
 	"join":   func(all []string) string { return strings.Join(all, ", ") },
 	"short":  func(s string) string { return fmt.Sprintf("%.19s", s) },
-}
-
-// Age says how long before now a time was, in one unit.
-func age(now, at time.Time) string {
-	switch d := now.Sub(at); {
-	case at.IsZero():
-		return "never"
-	case d < -time.Second:
-		return span(-d) + " ahead"
-	default:
-		return span(max(d, 0)) + " ago"
-	}
-}
-
-func span(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 // seconds is an age for the script, which goes on counting.

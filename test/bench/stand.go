@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,7 +81,7 @@ func (s *stand) open(ctx context.Context) (err error) {
 	if err := s.fleet.StartHub(ctx); err != nil {
 		return err
 	}
-	if s.hub, err = s.client(); err != nil {
+	if s.hub, err = fleet.Admin(filepath.Join(s.fleet.Dir, "hub")); err != nil {
 		return err
 	}
 	if s.site, err = s.fleet.AddSite(siteName, s.cluster); err != nil {
@@ -150,18 +149,6 @@ func (s *stand) requests(ctx context.Context) (float64, error) {
 		sum += n
 	}
 	return sum, lines.Err()
-}
-
-func (s *stand) client() (*api.Client, error) {
-	raw, err := os.ReadFile(filepath.Join(s.fleet.Dir, "hub", "admin.context.json"))
-	if err != nil {
-		return nil, err
-	}
-	var target api.ContextFile
-	if err := json.Unmarshal(raw, &target); err != nil {
-		return nil, err
-	}
-	return api.NewClient(target)
 }
 
 // startAgent starts the agent of the site with a cluster.

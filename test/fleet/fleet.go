@@ -101,6 +101,19 @@ func (f *Fleet) StopHub(kindly bool) { f.hub.stop(kindly) }
 // Bus is where the hub listens for sites, and HubDir where it keeps its keys: all that whoever stole the hub would need.
 func (f *Fleet) Bus() (address, hubDir string) { return f.nats, filepath.Join(f.Dir, "hub") }
 
+// Admin is a client of the hub whose folder this is, with the admin's own token.
+func Admin(hubDir string) (*api.Client, error) {
+	raw, err := os.ReadFile(filepath.Join(hubDir, "admin.context.json"))
+	if err != nil {
+		return nil, err
+	}
+	var target api.ContextFile
+	if err := json.Unmarshal(raw, &target); err != nil {
+		return nil, err
+	}
+	return api.NewClient(target)
+}
+
 // HubPID is the process of the hub.
 func (f *Fleet) HubPID() int { return f.hub.cmd.Process.Pid }
 

@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -85,7 +84,7 @@ func measure(ctx context.Context, bin, out string, beats int) error {
 	if err := s.fleet.StartHub(ctx); err != nil {
 		return err
 	}
-	if err := s.connect(); err != nil {
+	if s.hub, err = fleet.Admin(filepath.Join(s.dir, "hub")); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(ctx)
@@ -114,20 +113,6 @@ func measure(ctx context.Context, bin, out string, beats int) error {
 		return nil
 	}
 	return s.table.Write(out)
-}
-
-// connect takes the admin's part at the hub.
-func (s *stand) connect() error {
-	raw, err := os.ReadFile(filepath.Join(s.dir, "hub", "admin.context.json"))
-	if err != nil {
-		return err
-	}
-	var target api.ContextFile
-	if err := json.Unmarshal(raw, &target); err != nil {
-		return err
-	}
-	s.hub, err = api.NewClient(target)
-	return err
 }
 
 // agent makes the site and its agent; the line is between them and the hub.

@@ -13,7 +13,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -172,15 +171,8 @@ func (st *stand) open(ctx context.Context) error {
 	if err := st.fleet.StartHub(ctx); err != nil {
 		return err
 	}
-	raw, err := os.ReadFile(filepath.Join(st.fleet.Dir, "hub", "admin.context.json"))
-	if err != nil {
-		return err
-	}
-	var target api.ContextFile
-	if err := json.Unmarshal(raw, &target); err != nil {
-		return err
-	}
-	st.hub, err = api.NewClient(target)
+	var err error
+	st.hub, err = fleet.Admin(filepath.Join(st.fleet.Dir, "hub"))
 	return err
 }
 
