@@ -12,8 +12,10 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 
+	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	"github.com/holdfast-fleet/holdfast/internal/store"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 )
@@ -33,6 +35,9 @@ type Config struct {
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
 	MetricsAt    string        // host:port of the metrics; empty: none
 	Log          *zap.Logger
+
+	open  func(store.Options) (opened, error)       // nil: store.Open
+	reach func(*rest.Config) (apply.Cluster, error) // nil: kube.Connect
 }
 
 // hinted is an error with a hint for whoever started the agent.
@@ -68,7 +73,10 @@ func Main(ctx context.Context, c Config) error {
 		defer stop()
 		c.Log.Info("metrics", zap.String("at", at))
 	}
-	cluster, err := kube.Connect(c.Cluster)
+	if c.reach == nil {
+		c.reach = func(at *rest.Config) (apply.Cluster, error) { return kube.Connect(at) }
+	}
+	cluster, err := c.reach(c.Cluster)
 	if err != nil {
 		return hinted{fmt.Errorf("cluster: %w", err), "--kubeconfig must name a file with an address and credentials of this site's cluster"}
 	}
@@ -87,7 +95,7 @@ func Main(ctx context.Context, c Config) error {
 }
 
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
-func live(ctx context.Context, c Config, who *identity, m *memory, cluster *kube.Conn, metrics *Metrics) error {
+func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply.Cluster, metrics *Metrics) error {
 	site := who.file
 	hub, disconnect, err := connect(ctx, c, who)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 // memory is the store with the anchor beside it.
 type memory struct {
 	options  store.Options
+	open     func(store.Options) (opened, error)
 	log      *zap.Logger
 	store    *reopening
 	anchor   *anchor.File
@@ -39,7 +40,10 @@ func remember(c Config) (_ *memory, err error) {
 			_ = file.Close()
 		}
 	}()
-	m := &memory{anchor: file, log: c.Log, options: store.Options{Dir: filepath.Join(c.Dir, "store"), Log: c.Log, ReserveBytes: c.ReserveBytes}}
+	m := &memory{anchor: file, log: c.Log, open: c.open, options: store.Options{Dir: filepath.Join(c.Dir, "store"), Log: c.Log, ReserveBytes: c.ReserveBytes}}
+	if m.open == nil {
+		m.open = func(o store.Options) (opened, error) { return store.Open(o) }
+	}
 	m.anchored, err = file.Load()
 	if err != nil && !errors.Is(err, anchor.ErrDamaged) {
 		return nil, err
@@ -72,7 +76,7 @@ func (m *memory) openStore(wantHead string) (*reopening, error) {
 	return newReopening(func(wantHead string) (opened, error) {
 		options := m.options
 		options.WantHead = wantHead
-		return store.Open(options)
+		return m.open(options)
 	}, wantHead, probeFolder(filepath.Dir(m.options.Dir)))
 }
 

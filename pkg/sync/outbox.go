@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,7 @@ type outbox struct {
 	flight   Range  // being delivered; zero: nothing is
 	again    bool   // what is being delivered was asked for again
 	rewound  bool   // a gap took a place before what is being delivered
+	fits     int    // events the next batch may have: fewer where the line breaks before a batch is through; 0: maxBatch
 	wanted   ranges // asked for by the hub and not delivered again yet
 	askable  time.Time
 	heard    bool      // an acknowledgement of this connection
@@ -113,6 +115,9 @@ func (o *outbox) restore(stored []Stored) {
 
 // connected begins a connection: nothing of the last one is under way any more.
 func (o *outbox) connected() {
+	if o.flight != (Range{}) {
+		o.shorten()
+	}
 	o.sent, o.flight, o.heard, o.wanted, o.askable, o.pace = o.Acked, Range{}, false, nil, time.Time{}, 0
 }
 
@@ -352,6 +357,7 @@ func (o *outbox) delivered(now time.Time, upto uint64, failed bool) {
 	o.flight, o.rewound = Range{}, false
 	switch {
 	case failed:
+		o.shorten()
 		o.notUntil = now.Add(firstRetry)
 		return
 	case o.again:
@@ -360,8 +366,12 @@ func (o *outbox) delivered(now time.Time, upto uint64, failed bool) {
 		o.sent = max(o.sent, upto)
 		o.resendAt = now.Add(ackPatience)
 	}
+	o.fits = min(2*cmp.Or(o.fits, maxBatch), maxBatch)
 	o.notUntil = now.Add(o.pace)
 }
+
+// shorten makes the next batch half as long, so that something gets through a line that breaks after a few kilobytes (F2).
+func (o *outbox) shorten() { o.fits = max(cmp.Or(o.fits, maxBatch)/2, 1) }
 
 // next is the range to send now, false if there is none, one is under way, or the hub is to acknowledge first.
 func (o *outbox) next(now time.Time) (from, to uint64, ok bool) {
@@ -387,7 +397,7 @@ func (o *outbox) next(now time.Time) (from, to uint64, ok bool) {
 }
 
 func (o *outbox) send(i int, most uint64, again bool) (from, to uint64, ok bool) {
-	from, to = o.entries[i].Sequence, min(most, o.entries[min(i+maxBatch, len(o.entries))-1].Sequence)
+	from, to = o.entries[i].Sequence, min(most, o.entries[min(i+cmp.Or(o.fits, maxBatch), len(o.entries))-1].Sequence)
 	o.flight, o.again = Range{from, to}, again
 	return from, to, true
 }

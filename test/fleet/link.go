@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Link is a line between a site and the hub that can be cut and mended. It counts the bytes it carries.
@@ -16,6 +17,7 @@ type Link struct {
 	open     map[net.Conn]bool
 	down, up atomic.Int64
 	cutAt    atomic.Int64 // of down; 0: never
+	flapping atomic.Pointer[Flaps]
 	dials    atomic.Int64
 }
 
@@ -51,6 +53,15 @@ func (l *Link) Cut() {
 
 // CutAfter cuts the link by itself when so many more bytes have been carried to the site.
 func (l *Link) CutAfter(bytes int64) { l.cutAt.Store(l.down.Load() + bytes) }
+
+// Flaps is how soon each connection breaks: after the bytes it carried either way, or the time it lived, whichever comes first; 0 is never.
+type Flaps struct {
+	Bytes int64
+	After time.Duration
+}
+
+// Flap breaks every connection that begins from now on; the zero Flaps ends that.
+func (l *Link) Flap(f Flaps) { l.flapping.Store(&f) }
 
 // WasCut says whether the link is cut.
 func (l *Link) WasCut() bool {
@@ -98,9 +109,19 @@ func (l *Link) carry(site net.Conn) {
 		return
 	}
 	defer l.forget(hub)
+	var breaks io.Writer = io.Discard
+	if f := l.flapping.Load(); f != nil {
+		end := func() { _, _ = site.Close(), hub.Close() }
+		if f.Bytes > 0 {
+			breaks = &fuse{left: f.Bytes, blow: end}
+		}
+		if f.After > 0 {
+			defer time.AfterFunc(f.After, end).Stop()
+		}
+	}
 	done := make(chan struct{}, 2)
 	pump := func(to, from net.Conn, count io.Writer) {
-		_, _ = io.Copy(to, io.TeeReader(from, count))
+		_, _ = io.Copy(to, io.TeeReader(io.TeeReader(from, count), breaks))
 		_ = to.Close()
 		done <- struct{}{}
 	}
@@ -139,6 +160,22 @@ func (c countdown) Write(b []byte) (int, error) {
 	carried := c.link.down.Add(int64(len(b)))
 	if at := c.link.cutAt.Load(); at > 0 && carried >= at && c.link.cutAt.CompareAndSwap(at, 0) {
 		c.link.Cut()
+	}
+	return len(b), nil
+}
+
+// fuse blows when so many bytes went through it, before the last of them are carried.
+type fuse struct {
+	mu   sync.Mutex
+	left int64
+	blow func()
+}
+
+func (f *fuse) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left -= int64(len(b)); f.left <= 0 {
+		f.blow()
 	}
 	return len(b), nil
 }
