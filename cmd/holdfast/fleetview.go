@@ -42,19 +42,24 @@ func some(words []string, n int) string {
 	return fmt.Sprintf("%s +%d", strings.Join(words[:n], " "), len(words)-n)
 }
 
-// eventsTable lists events in the order given. Times are the site's own; those that came much later say so.
-func eventsTable(events []api.SiteEvent) table {
-	t := table{head: []string{"AT", "SITE", "EVENT", "BUNDLE", "WHAT"}, none: "no events"}
-	for _, e := range events {
-		t.add(eventRow(e)...)
+// storyTable is a story in the order given.
+func storyTable(lines []api.StoryLine) table {
+	t := table{head: []string{"AT", "CLOCK", "HEARD", "SITE", "EVENT", "BUNDLE", "WHAT"}, none: "no events"}
+	for _, line := range lines {
+		t.add(storyRow(line)...)
 	}
 	return t
 }
 
-// lateAfter is how late an event must come for it to be worth a word.
-const lateAfter = 30 * time.Second
-
-func eventRow(e api.SiteEvent) []cell {
+func storyRow(line api.StoryLine) []cell {
+	if m := line.Mark; m != nil {
+		at := ""
+		if !m.From.IsZero() {
+			at = m.From.UTC().Format(eventClock)
+		}
+		return []cell{{at, faint}, text(string(m.Clock)), {}, text(string(m.Site)), {"--- " + string(m.Kind) + " ---", markStyle(*m)}, {}, {m.Text(), markStyle(*m)}}
+	}
+	e := *line.SiteEvent
 	kind := cell{text: string(e.Kind), style: eventStyle(e.Kind)}
 	if e.Offline {
 		kind.text += " (offline)"
@@ -65,17 +70,54 @@ func eventRow(e api.SiteEvent) []cell {
 			what = append(what, part)
 		}
 	}
-	if e.Kind == fleetsync.EventGap {
-		what = append([]string{fmt.Sprintf("events %d to %d are lost:", e.From, e.To)}, what...)
-	}
-	if late := e.Received.Sub(e.At); late > lateAfter {
-		what = append(what, "(heard "+span(late)+" later)")
-	}
 	ref := string(e.Bundle)
 	if e.Version != "" {
 		ref += "@" + string(e.Version)
 	}
-	return []cell{text(e.At.UTC().Format("2006-01-02T15:04:05Z")), text(string(e.Site)), kind, text(ref), text(strings.Join(what, " "))}
+	return []cell{text(e.At.UTC().Format(eventClock)), clockCell(line), lateCell(e), text(string(e.Site)), kind, text(ref), text(strings.Join(what, " "))}
+}
+
+const eventClock = "2006-01-02T15:04:05Z"
+
+// lateAfter is how late an event must come for it to be worth a word.
+const lateAfter = 30 * time.Second
+
+// offBy is how far off a clock must be for it to be worth a word.
+const offBy = 2 * time.Second
+
+// clockCell is what the time of an event is worth.
+func clockCell(line api.StoryLine) cell {
+	c := cell{text: string(line.Clock)}
+	if line.Clock == fleetsync.TimeUntrusted {
+		c.style = warn
+	}
+	if line.ClockOffset != nil {
+		switch off := time.Duration(*line.ClockOffset) * time.Second; {
+		case off > offBy:
+			c.text += " +" + span(off)
+		case off < -offBy:
+			c.text += " -" + span(-off)
+		}
+	}
+	return c
+}
+
+// lateCell is how much later than it happened an event was heard: by clocks of which one may be wrong.
+func lateCell(e api.SiteEvent) cell {
+	switch late := e.Received.Sub(e.At); {
+	case late > lateAfter:
+		return cell{"+" + span(late), warn}
+	case late < -offBy:
+		return cell{"-" + span(-late), warn}
+	}
+	return cell{text: "at once"}
+}
+
+func markStyle(m api.Mark) style {
+	if m.Kind == api.MarkOffline {
+		return warn
+	}
+	return bad
 }
 
 func eventStyle(k fleetsync.EventKind) style {

@@ -90,11 +90,19 @@ func golden(t *testing.T, name, got string) {
 
 func TestViews(t *testing.T) {
 	sites := fleet()
-	events := []api.SiteEvent{
-		{Site: "berlin", Epoch: "e", Received: *before(time.Minute), Event: fleetsync.Event{Sequence: 19, At: *before(61 * time.Second), Kind: fleetsync.EventHealthy, Bundle: "shop", Version: "1.1.0"}},
-		{Site: "ms-hope", Epoch: "e", Received: *before(time.Minute), Event: fleetsync.Event{Sequence: 7, At: *before(50 * time.Hour), Kind: fleetsync.EventDriftCorrected, Bundle: "shop", Object: "ConfigMap/shop/shop", Paths: []string{"/data/A"}, Offline: true}},
-		{Site: "ms-hope", Epoch: "e", Received: *before(time.Minute), Event: fleetsync.Event{Sequence: 8, At: *before(49 * time.Hour), Kind: fleetsync.EventGap, From: 3, To: 8, Message: "the outbox was full"}},
+	told := func(site bundle.SiteID, heard, at time.Duration, ev fleetsync.Event) api.SiteEvent {
+		ev.At = *before(at)
+		return api.SiteEvent{Site: site, Epoch: "e", Received: *before(heard), Event: ev}
 	}
+	story := api.NewStory(api.Site{ID: "ms-hope", Events: api.EventWindow{Flaws: []fleetsync.Flaw{{Epoch: "e", Range: fleetsync.Range{From: 11, To: 12}, Why: fleetsync.GapMissing}}}}).Tell(
+		told("berlin", time.Minute, 61*time.Second, fleetsync.Event{Sequence: 19, Clock: fleetsync.TimeTrusted, Kind: fleetsync.EventHealthy, Bundle: "shop", Version: "1.1.0"}),
+		told("ms-hope", time.Minute, 51*time.Hour, fleetsync.Event{Sequence: 2, Clock: fleetsync.TimeTrusted, Kind: fleetsync.EventLinkDown}),
+		told("ms-hope", time.Minute, 49*time.Hour, fleetsync.Event{Sequence: 3, Clock: fleetsync.TimeTrusted, Kind: fleetsync.EventGap, From: 3, To: 8, Offline: true, Reason: "OutboxFull", Message: "the outbox was full",
+			Lost: []fleetsync.Lost{{Kind: fleetsync.EventDriftFound, Why: fleetsync.LostDrift, Count: 6}}}),
+		told("ms-hope", time.Minute, 48*time.Hour, fleetsync.Event{Sequence: 9, Clock: fleetsync.TimeTrusted, Kind: fleetsync.EventDriftCorrected, Bundle: "shop", Object: "ConfigMap/shop/shop", Paths: []string{"/data/A"}, Offline: true}),
+		told("ms-hope", time.Minute, time.Hour, fleetsync.Event{Sequence: 10, Clock: fleetsync.TimeUntrusted, Kind: fleetsync.EventStarted, Offline: true}),
+		told("ms-hope", time.Minute, 59*time.Minute, fleetsync.Event{Sequence: 13, Clock: fleetsync.TimeUntrusted, Kind: fleetsync.EventLinkUp}),
+	)
 	bundles := []api.Bundle{
 		{Name: "shop", Version: "1.0.0", Counter: 1, Digest: bundle.DigestOf([]byte("a")), Objects: 19, Size: 14321, Wire: 2100, Pushed: *before(3 * time.Hour)},
 		{Name: "shop", Version: "1.1.0", Counter: 2, Digest: bundle.DigestOf([]byte("b")), Objects: 19, Size: 14500, Wire: 2111, Deltas: []api.BundleDelta{{From: "1.0.0", Wire: 87}}, Pushed: *before(2 * time.Hour), Sites: 5, Current: 1},
@@ -110,7 +118,7 @@ func TestViews(t *testing.T) {
 		"unheard": {sites[4], func() page { return sitePage(sites[4], noon) }},
 		"status":  {summarise(sites), func() page { return statusPage(summarise(sites)) }},
 		"drift":   {drifts, func() page { return page{tables: []table{driftTable(drifts, noon, true)}} }},
-		"events":  {events, func() page { return page{tables: []table{eventsTable(events)}} }},
+		"events":  {story, func() page { return page{tables: []table{storyTable(story)}} }},
 		"bundles": {bundles, func() page { return bundlesPage(bundles, noon) }},
 	}
 	for name, view := range views {

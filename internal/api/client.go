@@ -154,10 +154,17 @@ type EventQuery struct {
 	Site  bundle.SiteID // empty: every site
 	Since time.Time     // received at or after
 	Limit int           // the newest so many
+	After string        // older than the list that gave this
 }
 
 // Events lists events, oldest first.
 func (c *Client) Events(ctx context.Context, choice EventQuery) ([]SiteEvent, error) {
+	events, _, err := c.EventPage(ctx, choice)
+	return events, err
+}
+
+// EventPage lists events, oldest first. older, where not empty, is EventQuery.After for those before them.
+func (c *Client) EventPage(ctx context.Context, choice EventQuery) (events []SiteEvent, older string, err error) {
 	query := url.Values{}
 	if choice.Site != "" {
 		query.Set("site", string(choice.Site))
@@ -168,7 +175,27 @@ func (c *Client) Events(ctx context.Context, choice EventQuery) ([]SiteEvent, er
 	if choice.Limit > 0 {
 		query.Set("limit", strconv.Itoa(choice.Limit))
 	}
-	return ask[[]SiteEvent](ctx, c, http.MethodGet, query, nil, "events")
+	if choice.After != "" {
+		query.Set("continue", choice.After)
+	}
+	raw, header, err := c.send(ctx, http.MethodGet, query, nil, maxResponse, "events")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := json.Unmarshal(raw, &events); err != nil {
+		return nil, "", fmt.Errorf("the hub's answer to GET events: %w", err)
+	}
+	return events, nextPage(header), nil
+}
+
+// nextPage is the word with which a list goes on, or empty.
+func nextPage(header http.Header) string {
+	target, rest, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
+	next, err := url.Parse(target)
+	if err != nil || !strings.Contains(rest, `rel="next"`) {
+		return ""
+	}
+	return next.Query().Get("continue")
 }
 
 func askJSON[T any](ctx context.Context, c *Client, request any, path ...string) (T, error) {
@@ -193,9 +220,14 @@ func ask[T any](ctx context.Context, c *Client, method string, query url.Values,
 }
 
 func (c *Client) do(ctx context.Context, method string, query url.Values, body []byte, limit int64, path ...string) ([]byte, error) {
+	raw, _, err := c.send(ctx, method, query, body, limit, path...)
+	return raw, err
+}
+
+func (c *Client) send(ctx context.Context, method string, query url.Values, body []byte, limit int64, path ...string) ([]byte, http.Header, error) {
 	for i, element := range path {
 		if element == "" || element == "." || element == ".." {
-			return nil, fmt.Errorf("request: part %d of its path is %q", i+1, element)
+			return nil, nil, fmt.Errorf("request: part %d of its path is %q", i+1, element)
 		}
 		path[i] = url.PathEscape(element)
 	}
@@ -208,7 +240,7 @@ func (c *Client) do(ctx context.Context, method string, query url.Values, body [
 	for tries := 1; ; tries++ {
 		request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 		if err != nil {
-			return nil, fmt.Errorf("request: %w", err)
+			return nil, nil, fmt.Errorf("request: %w", err)
 		}
 		request.Header.Set("Authorization", "Bearer "+c.token)
 		if key != "" {
@@ -217,14 +249,14 @@ func (c *Client) do(ctx context.Context, method string, query url.Values, body [
 		if len(body) > 0 {
 			request.Header.Set("Content-Type", "application/json")
 		}
-		raw, again, err := c.once(request, limit)
+		raw, header, again, err := c.once(request, limit)
 		if again == 0 || tries == maxTries {
-			return raw, err
+			return raw, header, err
 		}
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
-			return raw, err
+			return raw, header, err
 		}
 	}
 }
@@ -236,26 +268,26 @@ const (
 )
 
 // once sends a request once. again is not 0 where the hub wants it later.
-func (c *Client) once(request *http.Request, limit int64) (raw []byte, again time.Duration, err error) {
+func (c *Client) once(request *http.Request, limit int64) (raw []byte, header http.Header, again time.Duration, err error) {
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, withoutURL(err))
+		return nil, nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, withoutURL(err))
 	}
 	defer response.Body.Close()
 	raw, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, err)
+		return nil, nil, 0, fmt.Errorf("%s: %w: %w", c.base.Host, ErrUnreachable, err)
 	}
 	if int64(len(raw)) > limit {
-		return nil, 0, fmt.Errorf("%s: the answer has more than %d bytes", c.base.Host, limit)
+		return nil, nil, 0, fmt.Errorf("%s: the answer has more than %d bytes", c.base.Host, limit)
 	}
 	if response.StatusCode/100 != 2 {
 		if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests && seconds > 0 && seconds <= int(maxWait/time.Second) {
 			again = time.Duration(seconds) * time.Second
 		}
-		return nil, again, refusal(response, raw)
+		return nil, nil, again, refusal(response, raw)
 	}
-	return raw, 0, nil
+	return raw, response.Header, 0, nil
 }
 
 // withoutURL takes away the method and address that net/http puts before every cause.

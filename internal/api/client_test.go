@@ -52,7 +52,7 @@ func TestClientAsksWhatTheContractSays(t *testing.T) {
 		"GET /v1/drift?site=shop-1":                  func() error { _, err := client.Drift(ctx, "shop-1"); return err },
 		"GET /v1/drift":                              func() error { _, err := client.Drift(ctx, ""); return err },
 		"GET /v1/events?limit=5&since=2026-11-21T12%3A00%3A00Z&site=shop-1": func() error {
-			_, err := client.Events(ctx, EventQuery{"shop-1", time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), 5})
+			_, err := client.Events(ctx, EventQuery{Site: "shop-1", Since: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), Limit: 5})
 			return err
 		},
 		`POST /v1/assignments {"sites":["shop-1"],"bundle":{"name":"shop","version":"1.2.3-rc.1+b5"},"values":{"n":3}}`: func() error {

@@ -14,6 +14,7 @@
 //	POST   /v1/unassignments                  UnassignRequest -> []AssignResult
 //	GET    /v1/drift                          []SiteDrift     ?site=
 //	GET    /v1/events                         []SiteEvent     ?site=&since=RFC3339&limit=
+//	GET    /v1/story                          []StoryLine     the same with what the events mean together
 //	POST   /v1/tokens                         TokenRequest -> TokenGrant
 //	GET    /v1/tokens                         []Token
 //	POST   /v1/tokens/{id}/revocation         Token
@@ -171,6 +172,8 @@ type Ruling struct {
 type EventWindow struct {
 	Epoch string `json:"epoch,omitempty"`
 	Upto  uint64 `json:"upto"` // folded without a hole
+	// Flaws are events, of older epochs too, that are not here or do not follow those before them; at most 32 of an epoch.
+	Flaws []fleetsync.Flaw `json:"flaws,omitempty"`
 }
 
 // AssignRequest puts a bundle into the assignment of sites.

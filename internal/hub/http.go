@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -365,4 +366,27 @@ func (h *Hub) getEvents(w http.ResponseWriter, r *http.Request) ([]api.SiteEvent
 		goOn(w, r, older)
 	}
 	return events, err
+}
+
+// getStory tells the events that getEvents lists.
+func (h *Hub) getStory(w http.ResponseWriter, r *http.Request) ([]api.StoryLine, error) {
+	events, err := h.getEvents(w, r)
+	if err != nil {
+		return nil, err
+	}
+	told := map[bundle.SiteID]api.Site{}
+	h.mu.Lock()
+	for _, event := range events {
+		if _, has := told[event.Site]; !has {
+			told[event.Site], _ = h.view.Site(h.cfg.Now(), event.Site)
+		}
+	}
+	h.mu.Unlock()
+	sites := slices.Collect(maps.Values(told))
+	story := api.NewStory(sites...)
+	lines := story.Tell(events...)
+	if r.URL.Query().Get("continue") == "" { // a page of older events says nothing of now
+		lines = append(lines, story.End(sites...)...)
+	}
+	return lines, nil
 }

@@ -85,21 +85,25 @@ func (s schemas) reference(t reflect.Type) object {
 
 func (s schemas) structure(t reflect.Type) object {
 	properties, required := object{}, []string{}
-	var add func(t reflect.Type)
-	add = func(t reflect.Type) {
+	var add func(t reflect.Type, always bool)
+	add = func(t reflect.Type, always bool) {
 		for f := range fields(t) {
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 			switch {
 			case name == "-" || !f.IsExported() && !f.Anonymous:
 				continue
 			case f.Anonymous && name == "":
-				add(f.Type)
+				if f.Type.Kind() == reflect.Pointer {
+					add(f.Type.Elem(), false)
+				} else {
+					add(f.Type, always)
+				}
 				continue
 			case name == "":
 				name = f.Name
 			}
 			properties[name] = s.of(f.Type)
-			if strings.Contains(options, "omit") {
+			if !always || strings.Contains(options, "omit") {
 				continue
 			}
 			required = append(required, name)
@@ -108,7 +112,7 @@ func (s schemas) structure(t reflect.Type) object {
 			}
 		}
 	}
-	add(t)
+	add(t, true)
 	slices.Sort(required)
 	return object{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
 }

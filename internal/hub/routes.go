@@ -64,9 +64,10 @@ func (h *Hub) table() []route {
 		reads("/v1/trust", viewer, siteless, "The root of trust that is served", h.getTrust),
 		reads("/v1/drift", viewer, inScope, "Drift that is not corrected", h.getDrift).asking(siteAsks, labelsAsk, groupAsks, freshAsks, limitAsks, continueAsks),
 		reads("/v1/events", viewer, inScope, "Events, the oldest first; a list that goes on goes on with older ones", h.getEvents).asking(siteAsks, labelsAsk, groupAsks, sinceAsks, limitAsks, continueAsks),
+		reads("/v1/story", viewer, inScope, "Events with what they mean together: offline periods, gaps, new stores", h.getStory).asking(siteAsks, labelsAsk, groupAsks, sinceAsks, limitAsks, continueAsks),
 
 		{pattern: "GET /v1/watch", least: viewer, reach: inScope, about: "What happens, as server-sent events: site, event, rollout, reset", kind: "text/event-stream", handler: h.getWatch,
-			query: []parameter{kindsAsk, labelsAsk, groupAsks}},
+			query: []parameter{kindsAsk, siteAsks, labelsAsk, groupAsks}},
 
 		writes[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite)),
 		writes[api.Because](h, "POST /v1/sites/{site}/release", operator, inScope, "site release", "End a hold", rule(h, h.releaseSite)),

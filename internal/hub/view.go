@@ -333,6 +333,7 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 		summary.State, summary.StateAt = state, &at
 	}
 	summary.Events.Epoch, summary.Events.Upto = s.ingest.Window()
+	summary.Events.Flaws = s.ingest.Flaws()
 	return summary
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/access"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 const (
@@ -34,6 +35,10 @@ func (h *Hub) getWatch(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		kinds, err = kindsAsked(r)
 	}
+	var only bundle.SiteID
+	if err == nil {
+		only, err = h.siteAsked(r)
+	}
 	if err != nil {
 		writeProblem(w, problemOf(err))
 		return
@@ -45,7 +50,7 @@ func (h *Hub) getWatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	t := &teller{hub: h, w: w, control: http.NewResponseController(w), sites: sites, kinds: kinds, whole: user.scope.Empty()}
+	t := &teller{hub: h, w: w, control: http.NewResponseController(w), sites: sites, only: only, kinds: kinds, whole: user.scope.Empty()}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
@@ -94,6 +99,7 @@ type teller struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	sites   access.Sites
+	only    bundle.SiteID // empty: all of them
 	kinds   []string
 	whole   bool // the user has no scope
 }
@@ -149,6 +155,8 @@ func (t *teller) of(n note) (kind string, value any) {
 		}
 		return "", nil
 	case n.event != nil && !slices.Contains(t.kinds, "events"), n.event == nil && !slices.Contains(t.kinds, "sites"):
+		return "", nil
+	case t.only != "" && n.site != t.only:
 		return "", nil
 	}
 	t.hub.mu.Lock()

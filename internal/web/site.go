@@ -31,7 +31,7 @@ type Bundle struct {
 
 // NewSite is the page of a site with its newest events, the oldest first.
 func NewSite(now time.Time, heartBeat time.Duration, site api.Site, drift []api.SiteDrift, events []api.SiteEvent, limit int) SitePage {
-	p := SitePage{Site: site, Drift: drift, Timeline: timelineOf(events), Events: limit}
+	p := SitePage{Site: site, Drift: drift, Timeline: timelineOf(site, events), Events: limit}
 	p.Standing, p.Why = site.Standing()
 	p.Cell = cellOf(now, heartBeat, site, p.Standing)
 	said := map[string]fleetsync.BundleStatus{}
@@ -60,20 +60,12 @@ func NewSite(now time.Time, heartBeat time.Duration, site api.Site, drift []api.
 	return p
 }
 
-// Moment is one line of a timeline: an event, or what lies between events.
-type Moment struct {
-	Event api.SiteEvent
-	// Away is what a span without the hub took; set on the moment that ended it.
-	Away time.Duration
-	// Life says that a new epoch begins here: the site's store was new.
-	Life bool
-	// Lost is how many events were dropped at the site, Hole how many are missing here and may still come.
-	Lost, Hole uint64
-}
+// Moment is one line of a timeline.
+type Moment struct{ api.StoryLine }
 
 // Late is how much later than it happened the event was heard; 0 where that is not worth a word.
 func (m Moment) Late() time.Duration {
-	if late := m.Event.Received.Sub(m.Event.At); late > 30*time.Second {
+	if late := m.Received.Sub(m.At); late > 30*time.Second {
 		return late
 	}
 	return 0
@@ -81,7 +73,7 @@ func (m Moment) Late() time.Duration {
 
 // Tone is how the event is meant, in the words of the style sheet.
 func (m Moment) Tone() string {
-	switch m.Event.Kind {
+	switch m.SiteEvent.Kind {
 	case fleetsync.EventHealthy, fleetsync.EventDriftGone, fleetsync.EventStoreRecovered:
 		return "current"
 	case fleetsync.EventAssignRefused, fleetsync.EventRefused, fleetsync.EventApplyFailed, fleetsync.EventUnhealthy, fleetsync.EventStoreDamaged,
@@ -95,37 +87,32 @@ func (m Moment) Tone() string {
 	return "working"
 }
 
-// timelineOf is the newest first. Events come in order of epoch and sequence.
-func timelineOf(events []api.SiteEvent) []Moment {
-	line := make([]Moment, 0, len(events))
-	var down time.Time // the link went; by the site's clock
-	for i, event := range events {
-		m := Moment{Event: event}
-		switch event.Kind {
-		case fleetsync.EventLinkDown:
-			down = event.At
-		case fleetsync.EventLinkUp:
-			if !down.IsZero() {
-				m.Away = max(0, event.At.Sub(down))
-			}
-			down = time.Time{}
-		case fleetsync.EventGap:
-			m.Lost = event.To - min(event.To, event.From) + 1
-		}
-		if i > 0 {
-			before := events[i-1]
-			covered := event.Kind == fleetsync.EventGap && event.From <= before.Sequence+1
-			switch {
-			case before.Epoch != event.Epoch:
-				m.Life = true
-			case event.Sequence > before.Sequence+1 && !covered:
-				m.Hole = event.Sequence - before.Sequence - 1
-			}
-		}
-		line = append(line, m)
+// Off is how far the site's clock was off, where that is worth a word.
+func (m Moment) Off() string {
+	if m.ClockOffset == nil {
+		return ""
 	}
-	slices.Reverse(line)
-	return line
+	switch off := time.Duration(*m.ClockOffset) * time.Second; {
+	case off > 2*time.Second:
+		return span(off) + " ahead"
+	case off < -2*time.Second:
+		return span(-off) + " behind"
+	}
+	return ""
+}
+
+// timelineOf is the newest first. Events come in order of epoch and sequence.
+func timelineOf(site api.Site, events []api.SiteEvent) []Moment {
+	story := api.NewStory(site)
+	lines := story.Tell(events...)
+	if len(events) > 0 {
+		lines = append(lines, story.End(site)...)
+	}
+	moments := make([]Moment, len(lines))
+	for i, line := range lines {
+		moments[len(lines)-1-i] = Moment{line}
+	}
+	return moments
 }
 
 // DriftPage is what differs at any site and is not corrected.

@@ -314,7 +314,7 @@ func (s *site) events() (events []api.SiteEvent) {
 	if err := s.stage.JSON(&events, "events", "--site", s.Name, "--limit", "5000"); err != nil {
 		s.stage.t.Fatal(err)
 	}
-	return events
+	return slices.DeleteFunc(events, func(e api.SiteEvent) bool { return e.Kind == "" }) // marks
 }
 
 // tells waits for an event that matches and gives it.
