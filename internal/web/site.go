@@ -94,9 +94,9 @@ func (m Moment) Off() string {
 	}
 	switch off := time.Duration(*m.ClockOffset) * time.Second; {
 	case off > 2*time.Second:
-		return span(off) + " ahead"
+		return api.Span(off) + " ahead"
 	case off < -2*time.Second:
-		return span(-off) + " behind"
+		return api.Span(-off) + " behind"
 	}
 	return ""
 }
