@@ -133,6 +133,13 @@ func (e *examination) hub(ctx context.Context, hub *api.Client, only bundle.Site
 	if skew := e.d.now().Sub(ready.At); skew < -maxSkew || skew > maxSkew {
 		e.add("clock", gradeWarning, fmt.Sprintf("this desk and the hub differ by %s", skew.Abs().Round(time.Second)), "put both clocks right: times in lists are off by that, and tokens end early or late")
 	}
+	version, err := hub.Version(ctx)
+	if err != nil {
+		return e.end("token", err)
+	}
+	for _, warning := range version.Warnings {
+		e.add("hub", gradeWarning, warning, "look into the hub's log")
+	}
 	me, err := hub.WhoAmI(ctx)
 	if err != nil {
 		return e.end("token", err)

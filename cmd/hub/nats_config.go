@@ -9,13 +9,13 @@ import (
 )
 
 func newNATSConfig() *cobra.Command {
-	data := defaultData
+	data, resolver := defaultData, ""
 	cmd := &cobra.Command{
 		Use: "nats-config", Short: "Print the configuration that an external NATS server or cluster needs to be this hub's bus",
 		Long: "Print the accounts of an external NATS server or cluster. They are made of the keys in the data directory, which are made where they\n" +
 			"are missing; the configuration holds no secret. Then start the hub with --nats-url.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := hub.BusConfig(data)
+			config, err := hub.BusConfig(data, resolver)
 			if err != nil {
 				return err
 			}
@@ -24,5 +24,6 @@ func newNATSConfig() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", data, "`directory` of the hub's keys")
+	cmd.Flags().StringVar(&resolver, "resolver-dir", "", "`folder` in which each server keeps account tokens, and with them who is revoked, over its own restart (default: in memory)")
 	return cmd
 }

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 	_ "time/tzdata" // the time zones of sites, on machines that have none
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/hub"
 	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
@@ -31,11 +34,15 @@ type runOptions struct {
 	data, trust           string
 	onlineKeys            []string
 	listenNATS, listenAPI string
+	listenWebSocket       string
+	siteURLs              []string
 	hosts                 []string
 	natsURL, natsCreds    string
 	natsKeys, natsCA      string
+	natsSystem            string
 	heartBeat             time.Duration
 	prometheus            string
+	certificate           hub.CertificateFiles
 	logLevel, logFormat   string
 	backups               hub.Backups
 }
@@ -51,10 +58,16 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.trust, "trust", "", "`folder` with the fleet's root of trust: who may release what (made by holdfast init)")
 	flags.StringSliceVar(&o.onlineKeys, "online-key", nil, "private key `file` that the root of trust names for this hub, repeatable for a rotation (default online.key in the folder of --trust)")
 	flags.StringVar(&o.listenNATS, "listen-nats", "0.0.0.0:4222", "`address` for the sites")
+	flags.StringVar(&o.listenWebSocket, "listen-websocket", "", "`address` for the sites over WebSocket, such as 0.0.0.0:443, for networks that let nothing but HTTPS out (default: none)")
+	flags.StringSliceVar(&o.siteURLs, "site-url", nil, "`address` of the bus that sites are given, tls://host:port or wss://host:port, repeatable in the order in which they try them (default: made of --host and the ports)")
 	flags.StringVar(&o.listenAPI, "listen-api", "0.0.0.0:8443", "`address` for operators")
 	flags.StringSliceVar(&o.hosts, "host", nil, "public `name` or IP address of this hub, repeatable; the first one is preferred (default 127.0.0.1)")
+	flags.StringVar(&o.certificate.Cert, "tls-cert", "", "certificate `file` in PEM that bus and API show, intermediates after it; read anew when it changes, and on SIGHUP (default: made by the hub's own CA)")
+	flags.StringVar(&o.certificate.Key, "tls-key", "", "private key `file` of --tls-cert")
+	flags.StringVar(&o.certificate.CA, "tls-ca", "", "`file` with the CA of --tls-cert, which sites and desks are given and believe alone")
 	flags.StringVar(&o.natsURL, "nats-url", "", "use the NATS cluster at these `URLs` instead of an embedded server")
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "credentials `file` of the hub's user there (default: made of the keys)")
+	flags.StringVar(&o.natsSystem, "nats-system-creds", "", "credentials `file` of a user of its system account, who cuts the connections of revoked sites (default: made of the keys)")
 	flags.StringVar(&o.natsKeys, "nats-keys", "", "`file` with the bus keys of that cluster (default: those of the data directory)")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
 	flags.DurationVar(&o.heartBeat, "heartbeat", 6*time.Minute, "how often sites say that they are there; one whose connection ends is missed at once")
@@ -87,9 +100,25 @@ func runHub(cmd *cobra.Command, o runOptions) error {
 		fmt.Fprintf(talk, "admin: %s\n", h.ContextFile())
 	}
 	fmt.Fprintln(talk, "ready")
+	defer onHangup(h.Reload)()
 	err = h.Wait(cmd.Context())
 	fmt.Fprintln(talk, "stopping")
 	return err
+}
+
+// onHangup calls f on each SIGHUP until stop is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+	}
 }
 
 func (o runOptions) config() (hub.Config, error) {
@@ -98,13 +127,30 @@ func (o runOptions) config() (hub.Config, error) {
 		return hub.Config{}, usageError{err}
 	}
 	cfg := hub.Config{
-		DataDir: o.data, ListenNATS: o.listenNATS, ListenAPI: o.listenAPI, Hosts: o.hosts,
+		DataDir: o.data, ListenNATS: o.listenNATS, ListenWebSocket: o.listenWebSocket, ListenAPI: o.listenAPI, Hosts: o.hosts, SiteURLs: o.siteURLs,
 		Signatures: cosign.Verifier{}, HeartBeat: o.heartBeat, Prometheus: o.prometheus, Log: log,
 	}
 	if o.prometheus != "" {
 		if u, err := url.Parse(o.prometheus); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return cfg, usageError{fmt.Errorf("--prometheus-url: %q: want http or https, and a host", o.prometheus)}
 		}
+	}
+	if c := o.certificate; c != (hub.CertificateFiles{}) {
+		if c.Cert == "" || c.Key == "" || c.CA == "" {
+			return cfg, usageError{errors.New("--tls-cert, --tls-key and --tls-ca: want all three or none")}
+		}
+		if len(o.hosts) == 0 {
+			return cfg, usageError{errors.New("--tls-cert: want --host NAME, too: the name in the certificate by which sites and desks reach the hub")}
+		}
+		cfg.Certificate = &c
+	}
+	for _, address := range o.siteURLs {
+		if err := link.CheckServer(address); err != nil {
+			return cfg, usageError{fmt.Errorf("--site-url: %w", err)}
+		}
+	}
+	if o.natsURL != "" && o.listenWebSocket != "" {
+		return cfg, usageError{errors.New("--listen-websocket is for the embedded bus: with --nats-url, give its address with --site-url")}
 	}
 	if o.backups.Every < time.Minute || o.backups.Keep < 1 {
 		return cfg, usageError{errors.New("--backup-every and --backup-keep: want a minute or more, and one or more")}
@@ -117,8 +163,8 @@ func (o runOptions) config() (hub.Config, error) {
 		return cfg, err
 	}
 	if o.natsURL == "" {
-		if o.natsCreds != "" || o.natsKeys != "" || o.natsCA != "" {
-			return cfg, usageError{errors.New("--nats-creds, --nats-keys and --nats-ca are for --nats-url")}
+		if o.natsCreds != "" || o.natsSystem != "" || o.natsKeys != "" || o.natsCA != "" {
+			return cfg, usageError{errors.New("--nats-creds, --nats-system-creds, --nats-keys and --nats-ca are for --nats-url")}
 		}
 		return cfg, nil
 	}
@@ -191,16 +237,19 @@ func (o runOptions) external() (*hub.External, error) {
 			return nil, fmt.Errorf("bus keys %s: %w", o.natsKeys, err)
 		}
 	}
-	if o.natsCreds != "" {
-		raw, err := readFile("credentials", o.natsCreds, maxSmallFile)
+	for file, into := range map[string]**bus.Credentials{o.natsCreds: &external.Credentials, o.natsSystem: &external.System} {
+		if file == "" {
+			continue
+		}
+		raw, err := readFile("credentials", file, maxSmallFile)
 		if err != nil {
 			return nil, err
 		}
 		credentials, err := bus.ParseCredentials(raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.natsCreds, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		external.Credentials = &credentials
+		*into = &credentials
 	}
 	return external, nil
 }

@@ -70,6 +70,8 @@ type Problem struct {
 type Version struct {
 	Version string `json:"version"`
 	Fleet   string `json:"fleet"`
+	// Warnings are what an operator has to see to although the hub serves, each "part: words".
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Bundle is one entry of the catalog.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/bustest"
@@ -76,6 +77,11 @@ type bench struct {
 	cert   tls.Certificate
 	pool   *x509.CertPool
 	server *Server
+
+	webSocket string         // where the embedded server listens for it
+	external  *server.Server // instead of the embedded one
+	listen    string         // of the external one
+	url       string         // where sites connect
 }
 
 func newBench(t testing.TB) *bench {
@@ -86,7 +92,7 @@ func newBench(t testing.TB) *bench {
 }
 
 func (b *bench) options(listen string) ServerOptions {
-	return ServerOptions{DataDir: b.dir, Listen: listen, Keys: b.keys, TLS: &tls.Config{Certificates: []tls.Certificate{b.cert}}}
+	return ServerOptions{DataDir: b.dir, Listen: listen, WebSocket: b.webSocket, Keys: b.keys, TLS: &tls.Config{Certificates: []tls.Certificate{b.cert}}}
 }
 
 func (b *bench) start(t testing.TB, listen string) *Server {
@@ -94,14 +100,20 @@ func (b *bench) start(t testing.TB, listen string) *Server {
 	s, err := StartServer(b.options(listen))
 	must(t, err)
 	t.Cleanup(s.Close)
-	b.server = s
+	b.server, b.url = s, s.URL()
 	return s
 }
 
 // hub connects the hub and makes the streams.
 func (b *bench) hub(t testing.TB) *Hub {
 	t.Helper()
-	h, err := b.server.Hub(t.Context(), nil)
+	var h *Hub
+	var err error
+	if b.external != nil {
+		h, err = ConnectHub(t.Context(), HubOptions{URL: b.url, Credentials: mustGet[Credentials](t)(b.keys.HubUser()), CA: b.pool})
+	} else {
+		h, err = b.server.Hub(t.Context(), nil)
+	}
 	must(t, err)
 	t.Cleanup(h.Close)
 	must(t, h.EnsureStreams(t.Context(), StreamOptions{}))

@@ -11,7 +11,7 @@
 //	B3  A subject of an immutable stream is written once; of the others the newest message stays; events are never dropped to make room.
 //	B4  A link never gives up, never keeps messages in memory for later, and says at once when it knows that an answer will not come:
 //	    without a connection, when the connection breaks, when the server refuses the subject.
-//	B5  Nothing but the one TLS 1.3 port listens.
+//	B5  Nothing but the one TLS 1.3 port listens, and, where it is asked for, one for WebSocket, also TLS 1.3 and for the same users.
 //
 // A site cannot tell the server to read another subject than the one in the API subject: the server refuses a direct get that has both
 // a subject and a payload that names one.

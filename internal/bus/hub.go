@@ -48,28 +48,32 @@ type Hub struct {
 	streams map[string]jetstream.Stream
 }
 
+// natsOptions are what every connection of the hub has.
+func (o HubOptions) natsOptions(name string) []nats.Option {
+	opts := []nats.Option{
+		nats.Name(name),
+		nats.UserJWTAndSeed(o.Credentials.JWT, o.Credentials.Seed),
+		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectBufSize(-1),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return line.FullJitter(time.Second, 30*time.Second, attempts) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.Log.Warn("bus", zap.Error(err)) }),
+	}
+	if o.inProcess != nil {
+		return append(opts, nats.InProcessServer(o.inProcess))
+	}
+	return append(opts, nats.Secure(&tls.Config{RootCAs: o.CA, MinVersion: tls.VersionTLS13}))
+}
+
 // ConnectHub connects and checks that JetStream answers; it fails where the bus is not there.
 func ConnectHub(ctx context.Context, o HubOptions) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
 	log := o.Log
-	opts := []nats.Option{
-		nats.Name("holdfast-hub"),
-		nats.UserJWTAndSeed(o.Credentials.JWT, o.Credentials.Seed),
-		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return line.FullJitter(time.Second, 30*time.Second, attempts) }),
+	opts := append(o.natsOptions("holdfast-hub"),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("connection to the bus lost", zap.Error(err)) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("connection to the bus is back", zap.String("server", nc.ConnectedUrl()))
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("bus", zap.Error(err)) }),
-	}
-	if o.inProcess != nil {
-		opts = append(opts, nats.InProcessServer(o.inProcess))
-	} else {
-		opts = append(opts, nats.Secure(&tls.Config{RootCAs: o.CA, MinVersion: tls.VersionTLS13}))
-	}
+		}))
 	nc, err := nats.Connect(o.URL, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("bus %s: connect: %w", o.URL, err)

@@ -35,15 +35,23 @@ type raw struct {
 	*nats.Conn
 	inbox *nats.Subscription
 	n     int
+	o     link.Options
+	user  string // public key
 }
 
 func connectRaw(t *testing.T, b *bench, o link.Options) *raw {
 	t.Helper()
-	nc, err := nats.Connect(b.server.URL(), nats.UserJWTAndSeed(o.JWT, o.Seed), nats.Secure(&tls.Config{RootCAs: b.pool}),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := dialRaw(b, o)
 	must(t, err)
 	t.Cleanup(nc.Close)
-	return &raw{Conn: nc, inbox: mustGet[*nats.Subscription](t)(nc.SubscribeSync(line.InboxPrefix(o.Site) + ".>"))}
+	claims, err := jwt.DecodeUserClaims(o.JWT)
+	must(t, err)
+	return &raw{Conn: nc, o: o, user: claims.Subject, inbox: mustGet[*nats.Subscription](t)(nc.SubscribeSync(line.InboxPrefix(o.Site) + ".>"))}
+}
+
+func dialRaw(b *bench, o link.Options) (*nats.Conn, error) {
+	return nats.Connect(b.url, nats.UserJWTAndSeed(o.JWT, o.Seed), nats.Secure(&tls.Config{RootCAs: b.pool}),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 }
 
 // ask publishes a request. Either the server refuses the subject, or whatever comes back within a while is the answer.
@@ -90,10 +98,8 @@ func census(t *testing.T, h *Hub) string {
 }
 
 // attacked gives a bus with data of both sites and a raw connection of one.
-func attacked(t *testing.T) (*bench, *Hub, *raw) {
+func attacked(t *testing.T, b *bench) (*Hub, *raw) {
 	t.Helper()
-	b := newBench(t)
-	b.start(t, "127.0.0.1:0")
 	h := b.hub(t)
 	for _, subject := range []string{fleetsync.DesiredSubject(victim), fleetsync.AckSubject(victim), fleetsync.StateSubject(victim), fleetsync.EventSubject(victim), "hf.site." + string(victim), "hf.catalog.secret.1.0.0"} {
 		mustGet[uint64](t)(h.Put(t.Context(), subject, []byte(canary)))
@@ -102,7 +108,7 @@ func attacked(t *testing.T) (*bench, *Hub, *raw) {
 	// answer that goes astray.
 	mustGet[*jetstream.PubAck](t)(h.js.Publish(t.Context(), fleetsync.DesiredSubject(mallory), []byte("own")))
 	mustGet[uint64](t)(h.Put(t.Context(), fleetsync.BundleSubject(bundle.DigestOf(nil)), []byte("offer")))
-	return b, h, connectRaw(t, b, b.linkOptions(t, mallory, b.server.URL()))
+	return h, connectRaw(t, b, b.linkOptions(t, mallory, b.url))
 }
 
 // mustNotLeak fails if an answer holds what is another site's.
@@ -113,8 +119,10 @@ func mustNotLeak(t *testing.T, what string, m *nats.Msg) {
 	}
 }
 
-func TestT17_SiteReachesOnlyItsOwn(t *testing.T) {
-	_, h, r := attacked(t)
+func TestT17_SiteReachesOnlyItsOwn(t *testing.T) { onEachBus(t, siteReachesOnlyItsOwn) }
+
+func siteReachesOnlyItsOwn(t *testing.T, b *bench) {
+	h, r := attacked(t, b)
 	allowed := map[string]bool{}
 	for name, subjects := range stream.ReadsOf(mallory) {
 		for _, s := range subjects {
@@ -178,8 +186,10 @@ func everySubject() (subjects []string) {
 		"$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.REQ.CLAIMS.UPDATE", "_INBOX.x", "_R_.x", "hf", "x")
 }
 
-func TestT17_SubscribesOnlyToItsOwn(t *testing.T) {
-	b, h, r := attacked(t)
+func TestT17_SubscribesOnlyToItsOwn(t *testing.T) { onEachBus(t, subscribesOnlyToItsOwn) }
+
+func subscribesOnlyToItsOwn(t *testing.T, b *bench) {
+	h, r := attacked(t, b)
 	heard := make(chan *nats.Msg, 100)
 	for _, s := range []string{">", "*", "*.>", "hf.>", "hf.*.*", "hf.event.*", "hf.poke.*", "hf.poke.>", fleetsync.PokeSubject(victim), "hf.hello.*", "_INBOX.>", "_INBOX_*.>",
 		line.InboxPrefix(victim) + ".>", "$JS.>", "$JS.API.>", "$SYS.>", "_R_.>", "$JS.ACK.>", fleetsync.StateSubject(mallory)} {
@@ -192,7 +202,7 @@ func TestT17_SubscribesOnlyToItsOwn(t *testing.T) {
 	}
 	_, err := r.ChanQueueSubscribe(fleetsync.PokeSubject(victim), "q", heard)
 	must(t, err)
-	other := b.link(t, victim, b.server.URL())
+	other := b.link(t, victim, b.url)
 	bustest.Await(t, other, fleetsync.LinkUp)
 	must(t, h.Poke(victim))
 	bustest.Await(t, other, fleetsync.LinkPoke)
@@ -204,8 +214,10 @@ func TestT17_SubscribesOnlyToItsOwn(t *testing.T) {
 	}
 }
 
-func TestT17_PayloadReadsNoOtherSubject(t *testing.T) {
-	_, _, r := attacked(t)
+func TestT17_PayloadReadsNoOtherSubject(t *testing.T) { onEachBus(t, payloadReadsNoOtherSubject) }
+
+func payloadReadsNoOtherSubject(t *testing.T, b *bench) {
+	_, r := attacked(t, b)
 	own := line.DirectGet(stream.Desired, fleetsync.DesiredSubject(mallory))
 	for _, payload := range []any{
 		map[string]any{"last_by_subj": fleetsync.DesiredSubject(victim)},
@@ -242,9 +254,11 @@ func TestT17_PayloadReadsNoOtherSubject(t *testing.T) {
 
 // TestT17_OneAccountWouldNotDo is the control of TestT17_ReplySubjectWritesNowhere: with the very same permissions in the account that
 // owns the streams, the server writes where the reply subject says.
-func TestT17_OneAccountWouldNotDo(t *testing.T) {
-	b, h, _ := attacked(t)
-	o := b.linkOptions(t, mallory, b.server.URL())
+func TestT17_OneAccountWouldNotDo(t *testing.T) { onEachBus(t, oneAccountWouldNotDo) }
+
+func oneAccountWouldNotDo(t *testing.T, b *bench) {
+	h, _ := attacked(t, b)
+	o := b.linkOptions(t, mallory, b.url)
 	claims, err := jwt.DecodeUserClaims(o.JWT)
 	must(t, err)
 	account := mustGet[pair](t)(open("hub", b.keys.Hub))
@@ -255,9 +269,11 @@ func TestT17_OneAccountWouldNotDo(t *testing.T) {
 	eventually(t, "the attack works where there is one account", func() bool { return ofVictim(census(t, h)) != before })
 }
 
-func TestT17_ReplySubjectWritesNowhere(t *testing.T) {
-	b, h, r := attacked(t)
-	other := connectRaw(t, b, b.linkOptions(t, victim, b.server.URL()))
+func TestT17_ReplySubjectWritesNowhere(t *testing.T) { onEachBus(t, replySubjectWritesNowhere) }
+
+func replySubjectWritesNowhere(t *testing.T, b *bench) {
+	h, r := attacked(t, b)
+	other := connectRaw(t, b, b.linkOptions(t, victim, b.url))
 	must(t, other.Flush())
 	before := census(t, h)
 	desired := line.DirectGet(stream.Desired, fleetsync.DesiredSubject(mallory))
@@ -357,7 +373,7 @@ func TestT17_DeniedFailsFast(t *testing.T) {
 	b := newBench(t)
 	b.start(t, "127.0.0.1:0")
 	b.hub(t)
-	o := b.linkOptions(t, mallory, b.server.URL())
+	o := b.linkOptions(t, mallory, b.url)
 	o.Site = victim
 	l, err := link.Dial(o)
 	must(t, err)

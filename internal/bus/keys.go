@@ -3,6 +3,8 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -292,18 +294,28 @@ func (t tokens) apply(o *server.Options) error {
 }
 
 // ServerConfig is the part of a nats-server configuration file that makes an existing server or cluster Holdfast's bus. Whoever runs it
-// adds listen, tls, cluster and jetstream blocks; jetstream must say sync_interval: always, and max_payload must be 2MB.
-// It holds no secret.
-func ServerConfig(k Keys) (string, error) {
+// adds listen, tls, websocket, cluster and jetstream blocks; jetstream must say sync_interval: always. It holds no secret. resolver is the folder
+// in which a server keeps account tokens over a restart; empty: it keeps them in memory, and hears from the hub again who is revoked.
+func ServerConfig(k Keys, resolver string) (string, error) {
 	t, err := k.tokens()
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString("# Holdfast's accounts. Not in here, and needed beside it:\n")
-	fmt.Fprintf(&b, "#   max_payload: %d\n#   jetstream { store_dir: ..., sync_interval: always, limits { default_max_consumers: -1 } }\n", stream.MaxMessage)
-	fmt.Fprintf(&b, "operator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n", t.operator, t.system)
-	for public, token := range t.accounts {
+	b.WriteString("# Holdfast's accounts, to be included in the configuration of each server. Not in here, and needed beside it:\n")
+	b.WriteString("#   listen: 0.0.0.0:4222\n#   tls { cert_file: ..., key_file: ..., min_version: \"1.3\" }\n")
+	b.WriteString("#   jetstream { store_dir: ..., sync_interval: always, limits { default_max_consumers: -1 } }\n")
+	b.WriteString("# and for sites whose networks let nothing but HTTPS out (tell them with holdfast-hub run --site-url wss://...):\n")
+	b.WriteString("#   websocket { listen: 0.0.0.0:443, tls { cert_file: ..., key_file: ..., min_version: \"1.3\" } }\n")
+	fmt.Fprintf(&b, "max_payload: %d\noperator: %s\nsystem_account: %s\n", stream.MaxMessage, t.operator, t.system)
+	if resolver == "" {
+		b.WriteString("resolver: MEMORY\n")
+	} else {
+		fmt.Fprintf(&b, "resolver: { type: full, dir: %q, allow_delete: false, interval: \"2m\" }\n", resolver)
+	}
+	b.WriteString("resolver_preload: {\n")
+	for _, public := range slices.Sorted(maps.Keys(t.accounts)) {
+		token := t.accounts[public]
 		fmt.Fprintf(&b, "  # %s\n  %s: %s\n", t.names[public], public, token)
 	}
 	b.WriteString("}\n")

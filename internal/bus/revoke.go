@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,8 +14,7 @@ import (
 var forever = time.Unix(1<<40, 0)
 
 // Revoke shuts out the users with the public keys and those alone: connections that are open are cut before it returns, new ones refused.
-// It takes the whole list each time, and the server forgets it when it is closed. An external bus needs its own: an account token without them
-// in the server's configuration.
+// It takes the whole list each time, and the server forgets it when it is closed. System does so at an external bus.
 func (s *Server) Revoke(publicKeys []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,39 +26,45 @@ func (s *Server) Revoke(publicKeys []string) error {
 }
 
 func (s *Server) revoke(publicKeys []string) error {
-	t, err := s.keys.tokens()
+	claims, operator, err := s.keys.sitesWithout(publicKeys)
 	if err != nil {
 		return err
-	}
-	operator, err := open("operator", s.keys.Operator)
-	if err != nil {
-		return err
-	}
-	sites, err := open("sites account", s.keys.Sites)
-	if err != nil {
-		return err
-	}
-	claims, err := jwt.DecodeAccountClaims(t.accounts[sites.public])
-	if err != nil {
-		return fmt.Errorf("sites account: %w", err)
-	}
-	for _, key := range publicKeys {
-		if !nkeys.IsValidPublicUserKey(key) {
-			return fmt.Errorf("revoke: %.80q is not the public key of a user", key)
-		}
-		claims.RevokeAt(key, forever)
 	}
 	token, err := claims.Encode(operator)
 	if err != nil {
 		return fmt.Errorf("sites account: %w", err)
 	}
-	if err := s.nats.AccountResolver().Store(sites.public, token); err != nil {
+	if err := s.nats.AccountResolver().Store(claims.Subject, token); err != nil {
 		return fmt.Errorf("sites account: %w", err)
 	}
-	account, err := s.nats.LookupAccount(sites.public)
+	account, err := s.nats.LookupAccount(claims.Subject)
 	if err != nil {
 		return fmt.Errorf("sites account: %w", err)
 	}
 	s.nats.UpdateAccountClaims(account, claims)
 	return nil
+}
+
+// sitesWithout is what the account SITES is with users shut out, and whose signature makes it count.
+func (k Keys) sitesWithout(publicKeys []string) (*jwt.AccountClaims, pair, error) {
+	t, err := k.tokens()
+	if err != nil {
+		return nil, pair{}, err
+	}
+	operator, e1 := open("operator", k.Operator)
+	sites, e2 := open("sites account", k.Sites)
+	if err := errors.Join(e1, e2); err != nil {
+		return nil, pair{}, err
+	}
+	claims, err := jwt.DecodeAccountClaims(t.accounts[sites.public])
+	if err != nil {
+		return nil, pair{}, fmt.Errorf("sites account: %w", err)
+	}
+	for _, key := range publicKeys {
+		if !nkeys.IsValidPublicUserKey(key) {
+			return nil, pair{}, fmt.Errorf("revoke: %.80q is not the public key of a user", key)
+		}
+		claims.RevokeAt(key, forever)
+	}
+	return claims, operator, nil
 }

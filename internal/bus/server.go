@@ -25,9 +25,11 @@ import (
 type ServerOptions struct {
 	DataDir string // of JetStream; one server at a time uses it
 	Listen  string // host:port; port 0 is any free one
-	TLS     *tls.Config
-	Keys    Keys
-	Log     *zap.Logger // nil is silent
+	// WebSocket is where the same bus is served over WebSocket, for sites whose networks let nothing but HTTPS out. Empty: nowhere.
+	WebSocket string // host:port
+	TLS       *tls.Config
+	Keys      Keys
+	Log       *zap.Logger // nil is silent
 	// MaxConnections is how many sites and tools may be connected. 0 is 65,536.
 	MaxConnections int
 	// MaxStoreBytes bounds all streams together. 0 is three quarters of what is free.
@@ -94,11 +96,24 @@ func serverOptions(o ServerOptions) (*server.Options, error) {
 		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, SyncAlways: true,
 		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1},
 	}
+	if o.WebSocket != "" {
+		if opts.Websocket, err = webSocketOptions(o.WebSocket, secure); err != nil {
+			return nil, err
+		}
+	}
 	t, err := o.Keys.tokens()
 	if err != nil {
 		return nil, err
 	}
 	return opts, t.apply(opts)
+}
+
+// webSocketOptions serve the bus to the same users. Compression stays off: what a client that has not logged in yet sends is never inflated.
+func webSocketOptions(listen string, secure *tls.Config) (server.WebsocketOpts, error) {
+	host, port, err := splitListen(listen)
+	return server.WebsocketOpts{
+		Host: host, Port: port, TLSConfig: secure, HandshakeTimeout: line.Handshake, AuthTimeout: line.Handshake.Seconds() + 1, PingInterval: line.PingInterval,
+	}, err
 }
 
 func splitListen(listen string) (host string, port int, err error) {
@@ -120,8 +135,13 @@ func splitListen(listen string) (host string, port int, err error) {
 
 func (s *Server) start(opts *server.Options, o ServerOptions) error {
 	// Asked here, because the server would only log that it cannot listen.
-	if err := tryListen(o.Listen); err != nil {
-		return err
+	for _, listen := range []string{o.Listen, o.WebSocket} {
+		if listen == "" {
+			continue
+		}
+		if err := tryListen(listen); err != nil {
+			return err
+		}
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
@@ -214,6 +234,9 @@ func (s *Server) Restart() error {
 	defer s.mu.Unlock()
 	o := s.options
 	o.Listen = s.nats.Addr().String()
+	if o.WebSocket != "" {
+		o.WebSocket = webSocketAddr(s.nats)
+	}
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
 	opts, err := serverOptions(o)
@@ -234,6 +257,18 @@ func (s *Server) Addr() string { return s.running().Addr().String() }
 
 // URL is where the server listens, as a NATS URL.
 func (s *Server) URL() string { return "tls://" + s.Addr() }
+
+// WebSocketAddr is where the server listens for WebSocket, or empty.
+func (s *Server) WebSocketAddr() string {
+	if s.options.WebSocket == "" {
+		return ""
+	}
+	return webSocketAddr(s.running())
+}
+
+func webSocketAddr(srv *server.Server) string {
+	return strings.TrimPrefix(srv.WebsocketURL(), "wss://")
+}
 
 // Users are the public keys of who is connected.
 func (s *Server) Users() (map[string]bool, error) {

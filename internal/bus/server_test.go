@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -449,32 +448,15 @@ func TestDialReturnsAtOnceAndRefusesNonsense(t *testing.T) {
 // TestExternalServer runs a server that has nothing of ours but the text of ServerConfig.
 func TestExternalServer(t *testing.T) {
 	b := newBench(t)
-	dir := t.TempDir()
-	text, err := ServerConfig(b.keys)
+	text, err := ServerConfig(b.keys, "")
 	must(t, err)
 	for _, secret := range []string{b.keys.Operator, b.keys.System, b.keys.Hub, b.keys.Sites, b.keys.User} {
 		if strings.Contains(text, secret) {
 			t.Error("the configuration holds a secret")
 		}
 	}
-	cert, key := b.pem(t)
-	must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
-	text += fmt.Sprintf("listen: 127.0.0.1:-1\nmax_payload: 2MB\ntls { cert_file: %q, key_file: %q, min_version: \"1.3\" }\njetstream { store_dir: %q, sync_interval: always }\n",
-		filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "js"))
-	file := filepath.Join(dir, "nats.conf")
-	must(t, os.WriteFile(file, []byte(text), 0o600))
-	o, err := server.ProcessConfigFile(file)
-	must(t, err)
-	o.NoLog, o.NoSigs = true, true
-	s, err := server.NewServer(o)
-	must(t, err)
-	go s.Start()
-	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("not ready")
-	}
-	url := "tls://" + s.Addr().String()
+	b.operate(t, "")
+	url := b.url
 
 	creds := mustGet[Credentials](t)(b.keys.HubUser())
 	creds = mustGet[Credentials](t)(ParseCredentials(mustGet[[]byte](t)(creds.File())))

@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -113,8 +113,8 @@ func decodeSiteFile(raw []byte) (*fleetsync.SiteFile, error) {
 		return nil, errors.New("servers: want one at least: tls://host:port")
 	}
 	for _, server := range site.Servers {
-		if !strings.HasPrefix(server, "tls://") {
-			return nil, fmt.Errorf("servers: %.200q: want tls://host:port", server)
+		if err := link.CheckServer(server); err != nil {
+			return nil, fmt.Errorf("servers: %w", err)
 		}
 	}
 	return &site, nil

@@ -224,7 +224,7 @@ func (h *Hub) replyTo(ctx context.Context, request enrol.Request, e enrol.Enrolm
 		if err != nil {
 			return nil, err
 		}
-		reply.Grant = &enrol.Grant{Servers: h.servers, CA: h.siteCA, JWT: token, HeartBeat: int(h.cfg.HeartBeat / time.Second)}
+		reply.Grant = &enrol.Grant{Servers: h.servers, CA: h.busCA(), JWT: token, HeartBeat: int(h.cfg.HeartBeat / time.Second)}
 	}
 	return fleetsync.Seal(enrol.TypeReply, reply, h.signing().private)
 }

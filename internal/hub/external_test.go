@@ -19,7 +19,7 @@ var (
 // The bus is a server of its own with the configuration the hub's keys make; hub and site meet there.
 func TestAHubOnAnExternalBus(t *testing.T) {
 	dir := t.TempDir()
-	if config, err := BusConfig(dir); err != nil || !strings.Contains(config, "resolver_preload") {
+	if config, err := BusConfig(dir, ""); err != nil || !strings.Contains(config, "resolver_preload") {
 		t.Fatalf("configuration %q, %v", config, err)
 	}
 	ring, err := openKeyring(dir)
@@ -54,6 +54,19 @@ func TestAHubOnAnExternalBus(t *testing.T) {
 	}
 	site.report(fleetsync.TypeEvents, fleetsync.EventSubject("shop-1"), batch("shop-1", "a", 1, 2))
 	eventually(t, "2 is acknowledged", func() bool { return site.acked() == 2 })
+	client = clientOf(t, h)
+	if version, err := client.Version(t.Context()); err != nil || len(version.Warnings) != 0 {
+		t.Errorf("warnings %+v, %v", version, err)
+	}
+	begun := time.Now()
+	bad := addSite(t, client, "shop-bad", nil)
+	if _, err := client.RevokeSite(t.Context(), "shop-bad", "stolen"); err != nil {
+		t.Errorf("T23: revoke: %v", err)
+	}
+	bad.await(fleetsync.LinkDown)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("T23: cut after %s", took)
+	}
 	h.Close()
 
 	// Credentials of a file, as of a cluster that somebody else keeps.
@@ -66,6 +79,17 @@ func TestAHubOnAnExternalBus(t *testing.T) {
 	if shown := siteAsShown(t, clientOf(t, again), "shop-1"); shown.Events.Upto != 2 {
 		t.Errorf("after a restart events up to %d, want 2", shown.Events.Upto)
 	}
+	again.Close()
+	// Without the system account the hub serves, and says what it cannot do.
+	cfg.External.System = &credentials
+	mute := startHub(t, cfg)
+	if _, err := clientOf(t, mute).RevokeSite(t.Context(), "shop-1", "stolen"); err == nil {
+		t.Error("T23: a revocation that reached no server is called done")
+	}
+	if version, err := clientOf(t, mute).Version(t.Context()); err != nil || len(version.Warnings) != 1 || !strings.Contains(version.Warnings[0], "revocation: ") {
+		t.Errorf("warnings %+v, %v", version, err)
+	}
+	mute.Close()
 	cfg.External.CA = []byte("no certificate")
 	if h, err := Open(context.Background(), cfg); err == nil {
 		h.Close()

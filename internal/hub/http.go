@@ -38,7 +38,7 @@ func (h *Hub) newServer() *http.Server {
 		api = h.cfg.around(h, api)
 	}
 	return &http.Server{
-		Handler: api, TLSConfig: h.authority.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		Handler: api, TLSConfig: h.certificates.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 	}
 }
@@ -174,7 +174,7 @@ func decodeRequest[T any](w http.ResponseWriter, r *http.Request) (request T, er
 }
 
 func (h *Hub) getVersion(http.ResponseWriter, *http.Request) (api.Version, error) {
-	return api.Version{Version: buildinfo.Version(), Fleet: h.trust().Fleet}, nil
+	return api.Version{Version: buildinfo.Version(), Fleet: h.trust().Fleet, Warnings: said(h.concerns())}, nil
 }
 
 func (h *Hub) postBundle(w http.ResponseWriter, r *http.Request) (api.Bundle, error) {

@@ -58,11 +58,18 @@ type Bus interface {
 type Config struct {
 	DataDir    string
 	ListenNATS string // host:port of the embedded bus; port 0 is any free one
-	ListenAPI  string // host:port
+	// ListenWebSocket is where the embedded bus is served over WebSocket, too: host:port. Empty: nowhere.
+	ListenWebSocket string
+	ListenAPI       string // host:port
+	// SiteURLs are the addresses of the bus that sites are given, tls:// or wss://, in the order in which they try them. Nil: made of Hosts and
+	// of what listens, or those of the external bus.
+	SiteURLs []string
 	// Hosts are the names and addresses by which sites and operators reach the hub; the first stands in the admin's context file.
-	Hosts    []string
-	External *External // nil: the bus is embedded
-	Bus      Bus       // not nil: this one, which stays its owner's, instead of either
+	Hosts []string
+	// Certificate is what bus and API show; nil: one by the hub's own CA.
+	Certificate *CertificateFiles
+	External    *External // nil: the bus is embedded
+	Bus         Bus       // not nil: this one, which stays its owner's, instead of either
 	// Trust is what the offline keys have published, and Online the private keys of which the root names one at least.
 	Trust      tuf.Publication
 	Online     []ed25519.PrivateKey
@@ -87,16 +94,17 @@ type External struct {
 	URL         string           // NATS URLs, joined by commas
 	Keys        *bus.Keys        // nil: those of the data directory
 	Credentials *bus.Credentials // nil: made of the keys
+	System      *bus.Credentials // of a user of the system account, who cuts off who is revoked; nil: made of the keys
 	CA          []byte           // PEM of the servers' CA, for hub and sites; nil: the system's
 }
 
 // Hub is a running hub. Its methods may be called concurrently.
 type Hub struct {
-	cfg       Config
-	log       *zap.Logger
-	root      rootOfTrust
-	keys      bus.Keys
-	authority *authority
+	cfg          Config
+	log          *zap.Logger
+	root         rootOfTrust
+	keys         bus.Keys
+	certificates certificates
 	doorkeeper
 	store    Store
 	counts   counts // nil: the bus cannot tell
@@ -107,19 +115,20 @@ type Hub struct {
 	sessions *sessions // of the web pages
 	signals  Signals
 	servers  []string // NATS URLs for sites
-	siteCA   string   // PEM; what sites believe of those servers
-	url      string   // of the API
-	urls     []string // of the API, by all public hosts
-	pushing  *semaphore.Weighted
-	acks     *acknowledger
-	warden   *warden
-	life     string // names this process among the hubs of a bus
-	door     *door
-	users    *users
-	replays  *replays
-	feed     *feed
-	asks     struct{ ofUser, from, failed *limiter } // of the API
-	revoker  revoker                                 // nil: the bus is somebody else's
+
+	url     string   // of the API
+	urls    []string // of the API, by all public hosts
+	pushing *semaphore.Weighted
+	acks    *acknowledger
+	warden  *warden
+	life    string // names this process among the hubs of a bus
+	door    *door
+	users   *users
+	replays *replays
+	feed    *feed
+	asks    struct{ ofUser, from, failed *limiter } // of the API
+	revoker revoker                                 // nil: the bus is somebody else's
+	system  *bus.System                             // nil: the bus is this hub's own
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
 	present     func() (map[string]bool, error) // who is; nil as above
@@ -205,7 +214,7 @@ func (h *Hub) open(ctx context.Context) error {
 	} else if h.keys, err = ring.busKeys(); err != nil {
 		return err
 	}
-	if h.authority, err = openAuthority(ring, certificateNames(h.cfg.Hosts), h.cfg.Now); err != nil {
+	if err := h.openCertificates(ring); err != nil {
 		return err
 	}
 	listener, err := listenAPI(h.cfg.ListenAPI)
@@ -235,13 +244,13 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	if err := h.shutOut(); err != nil {
-		return err
+		h.log.Error("the bus does not know yet who is revoked: they stay connected", zap.Error(err))
 	}
 	for _, host := range publicHosts(h.cfg.Hosts) {
 		h.urls = append(h.urls, "https://"+net.JoinHostPort(host, portOf(listener.Addr())))
 	}
 	h.url = h.urls[0]
-	keeper, written, err := ring.doorkeeper(h.cfg.DataDir, h.url, string(h.authority.caPEM))
+	keeper, written, err := ring.doorkeeper(h.cfg.DataDir, h.url, h.certificates.pinned())
 	if err != nil {
 		return err
 	}
@@ -290,7 +299,7 @@ func (h *Hub) openBus(ctx context.Context) error {
 
 func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 	server, err := bus.StartServer(bus.ServerOptions{
-		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, TLS: h.authority.tls(), Keys: h.keys, Log: h.log.Named("nats"),
+		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, WebSocket: h.cfg.ListenWebSocket, TLS: h.certificates.tls(), Keys: h.keys, Log: h.log.Named("nats"),
 	})
 	if err != nil {
 		return nil, err
@@ -308,15 +317,29 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		<-ended
 	})
 	h.revoker, h.connections, h.present = server, server.Connections, server.Users
-	h.siteCA = string(h.authority.caPEM)
-	_, port, err := net.SplitHostPort(server.Addr())
-	if err != nil {
-		return nil, fmt.Errorf("bus: address %s: %w", server.Addr(), err)
-	}
-	for _, host := range publicHosts(h.cfg.Hosts) {
-		h.servers = append(h.servers, "tls://"+net.JoinHostPort(host, port))
+	if h.servers = h.cfg.SiteURLs; h.servers == nil {
+		if h.servers, err = siteURLs(publicHosts(h.cfg.Hosts), server); err != nil {
+			return nil, err
+		}
 	}
 	return server.Hub(ctx, h.log.Named("bus"))
+}
+
+// siteURLs are the addresses of the embedded bus: NATS over TLS first, because it costs less, then over WebSocket, which gets out of more networks.
+func siteURLs(hosts []string, server *bus.Server) (urls []string, err error) {
+	for _, at := range []struct{ scheme, address string }{{"tls", server.Addr()}, {"wss", server.WebSocketAddr()}} {
+		if at.address == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(at.address)
+		if err != nil {
+			return nil, fmt.Errorf("bus: address %s: %w", at.address, err)
+		}
+		for _, host := range hosts {
+			urls = append(urls, at.scheme+"://"+net.JoinHostPort(host, port))
+		}
+	}
+	return urls, nil
 }
 
 // publicHosts are the hosts that sites and operators are told. Without any the hub is for this machine alone.

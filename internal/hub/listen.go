@@ -52,15 +52,40 @@ func (h *Hub) connectBus(ctx context.Context) (*bus.Hub, error) {
 		}
 		options.Credentials = credentials
 	}
-	h.siteCA = string(external.CA)
-	for server := range strings.SplitSeq(external.URL, ",") {
-		h.servers = append(h.servers, strings.TrimSpace(server))
+	if h.servers = h.cfg.SiteURLs; h.servers == nil {
+		for server := range strings.SplitSeq(external.URL, ",") {
+			h.servers = append(h.servers, strings.TrimSpace(server))
+		}
 	}
 	client, err := bus.ConnectHub(ctx, options)
 	if err != nil {
 		return nil, hinted{err, "holdfast-hub nats-config prints the configuration this bus needs"}
 	}
+	if err := h.connectSystem(options); err != nil {
+		client.Close()
+		return nil, err
+	}
 	return client, nil
+}
+
+// connectSystem has the hub speak for the system account of an external bus, which cuts off who is revoked. Where it is not let in the hub
+// serves all the same, and warns.
+func (h *Hub) connectSystem(options bus.HubOptions) error {
+	if given := h.cfg.External.System; given != nil {
+		options.Credentials = *given
+	} else if made, err := h.keys.SystemUser(); err != nil {
+		return err
+	} else {
+		options.Credentials = made
+	}
+	options.Log = h.log.Named("system")
+	system, err := bus.ConnectSystem(options, h.keys)
+	if err != nil {
+		return err
+	}
+	h.system, h.revoker = system, system
+	h.closers = append(h.closers, system.Close)
+	return nil
 }
 
 // busKeys are the keys of the bus's operator and accounts.
@@ -82,8 +107,8 @@ func (k keyring) busKeys() (bus.Keys, error) {
 	return keys, nil
 }
 
-// BusConfig is the configuration of an external bus for the hub of this data directory, whose keys it makes where they are missing.
-func BusConfig(dataDir string) (string, error) {
+// BusConfig is the configuration of an external bus for the hub of this data directory, whose keys it makes where they are missing; resolver is as in bus.ServerConfig.
+func BusConfig(dataDir, resolver string) (string, error) {
 	ring, err := openKeyring(dataDir)
 	if err != nil {
 		return "", err
@@ -92,5 +117,5 @@ func BusConfig(dataDir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return bus.ServerConfig(keys)
+	return bus.ServerConfig(keys, resolver)
 }

@@ -157,11 +157,12 @@ var (
 	auditGauge     = gauge("audit_records", "Records in the audit log.")
 	writableGauge  = gauge("store_writable", "1 while the store takes writes, 0 while it refuses.")
 	readyGauge     = gauge("ready", "1 while /readyz is well.")
+	warningsGauge  = gauge("warnings", "What an operator has to see to although the hub serves; holdfast doctor has the words.", "part")
 	heartBeatGauge = gauge("heartbeat_seconds", "How often sites say that they are there; a site is stale after two.")
 )
 
 func (f fleetMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, heartBeatGauge} {
+	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, warningsGauge, heartBeatGauge} {
 		ch <- d
 	}
 }
@@ -194,6 +195,13 @@ func (f fleetMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for phase, n := range phases {
 		send(rolloutsGauge, n, string(phase))
+	}
+	warned := map[string]int{}
+	for _, w := range h.concerns() {
+		warned[w.part]++
+	}
+	for _, part := range warningParts {
+		send(warningsGauge, warned[part], part)
 	}
 	if h.connections != nil {
 		send(busGauge, h.connections())

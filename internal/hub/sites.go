@@ -51,8 +51,8 @@ func (h *Hub) AddSite(ctx context.Context, request api.SiteRequest) (api.SiteGra
 		}
 	}
 	return api.SiteGrant{
-		Site: record.Site, Servers: h.servers, CA: h.siteCA, JWT: token,
-		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: trust, Hubs: h.urls, HubCA: string(h.authority.caPEM),
+		Site: record.Site, Servers: h.servers, CA: h.busCA(), JWT: token,
+		HeartBeat: int(h.cfg.HeartBeat / time.Second), Trust: trust, Hubs: h.urls, HubCA: h.certificates.pinned(),
 	}, nil
 }
 

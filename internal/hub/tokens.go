@@ -63,7 +63,7 @@ func (h *Hub) makeToken(ctx context.Context, token enrol.Token, seconds int64) (
 		return api.TokenGrant{}, fmt.Errorf("token: %w", err)
 	}
 	return api.TokenGrant{Token: shown(token), File: enrol.File{
-		Schema: enrol.FileSchema, Fleet: h.trust().Fleet, Hubs: h.urls, CA: string(h.authority.caPEM),
+		Schema: enrol.FileSchema, Fleet: h.trust().Fleet, Hubs: h.urls, CA: h.certificates.pinned(),
 		Token: secret, Name: token.Rule, Trust: trust,
 	}}, nil
 }

@@ -239,7 +239,7 @@ func (h *Hub) grant(ctx context.Context, user access.User, seconds int64, sequen
 	case err != nil:
 		return api.UserGrant{}, err
 	}
-	return api.UserGrant{User: h.users.shown(user), Context: api.ContextFile{URL: h.url, CA: string(h.authority.caPEM), Token: token}}, nil
+	return api.UserGrant{User: h.users.shown(user), Context: api.ContextFile{URL: h.url, CA: h.certificates.pinned(), Token: token}}, nil
 }
 
 func (h *Hub) keepUser(ctx context.Context, user access.User, sequence uint64) error {

@@ -13,7 +13,7 @@ const SiteFileSchema = "holdfast.dev/site/v1"
 type SiteFile struct {
 	Schema  string        `json:"schema"`
 	Site    bundle.SiteID `json:"site"`
-	Servers []string      `json:"servers"` // NATS URLs, tls://host:port
+	Servers []string      `json:"servers"` // tried in order: tls://host:port is NATS over TLS, wss://host:port over WebSocket
 	CA      string        `json:"ca"`      // PEM
 	JWT     string        `json:"jwt"`
 	Seed    string        `json:"seed"` // NATS user seed ("SU…"); also signs the site's reports

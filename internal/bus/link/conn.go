@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,38 +17,59 @@ import (
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
-// run keeps a connection until the link is closed. The client library reconnects by itself; should it give up all the same, it is
-// started anew.
+// errElsewhere says that a route leads nowhere and another one is to be tried.
+var errElsewhere = errors.New("no way through")
+
+// run keeps a connection until the link is closed. The client library reconnects by itself; where it finds no way through and there is
+// another route, that one is tried; should it give up all the same, it is started anew.
 func (l *Link) run() {
 	defer close(l.ended)
 	for attempts := 1; l.ctx.Err() == nil; attempts++ {
 		began := time.Now()
-		err := l.live()
+		err := l.live(l.routes.now())
 		if l.ctx.Err() != nil {
 			return
 		}
-		l.o.Log.Warn("link to the hub ended: starting it again", zap.Error(err))
 		if time.Since(began) > l.o.RetryMax {
 			attempts = 1
 		}
+		if rest := l.routes.next(); errors.Is(err, errElsewhere) && !rest {
+			attempts--
+			l.o.Log.Info("trying another way to the hub", zap.Strings("servers", l.routes.now()))
+			continue
+		} else if !errors.Is(err, errElsewhere) {
+			l.o.Log.Warn("link to the hub ended: starting it again", zap.Error(err))
+		}
 		select {
 		case <-time.After(line.FullJitter(l.o.RetryMin, l.o.RetryMax, attempts)):
+		case <-l.hurry:
 		case <-l.ctx.Done():
 		}
 	}
 }
 
-// live is one life of a client connection, through any number of reconnects.
-func (l *Link) live() error {
-	connected, closed := make(chan struct{}, 1), make(chan struct{})
+// live is one life of a client connection over one route, through any number of reconnects.
+func (l *Link) live(servers []string) error {
+	connected, closed, elsewhere := make(chan struct{}, 1), make(chan struct{}), make(chan struct{}, 1)
+	var was atomic.Bool // connected in this life
 	signal := func(*nats.Conn) {
 		select {
 		case connected <- struct{}{}:
 		default:
 		}
 	}
-	nc, err := nats.Connect(strings.Join(l.o.Servers, ","), append(l.natsOptions(),
+	nc, err := nats.Connect(strings.Join(servers, ","), append(l.natsOptions(),
 		nats.ConnectHandler(signal), nats.ReconnectHandler(signal),
+		nats.CustomReconnectDelay(func(rounds int) time.Duration {
+			// A connection that was there is tried once more where it was: most that end are back at once.
+			if l.routes.several() && (rounds > 1 || !was.Load()) {
+				select {
+				case elsewhere <- struct{}{}:
+				default:
+				}
+			}
+			return line.FullJitter(l.o.RetryMin, l.o.RetryMax, rounds)
+		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
 	if err != nil {
 		return err
@@ -67,7 +90,14 @@ func (l *Link) live() error {
 	for {
 		select {
 		case <-connected:
+			was.Store(true)
+			l.routes.worked()
 			l.greet(nc)
+		case <-elsewhere:
+			if nc.IsConnected() {
+				continue // it came through after all
+			}
+			return errElsewhere
 		case <-closed:
 			return errors.Join(errors.New("the client gave up"), nc.LastError())
 		case <-l.ctx.Done():
@@ -76,15 +106,20 @@ func (l *Link) live() error {
 	}
 }
 
+// dialer is Options.Dial for the client library.
+type dialer func(network, address string) (net.Conn, error)
+
+// Dial implements nats.CustomDialer.
+func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
+
 func (l *Link) natsOptions() []nats.Option {
-	return []nats.Option{
+	options := []nats.Option{
 		nats.Name("holdfast-edge " + string(l.o.Site)),
 		nats.UserJWT(l.currentJWT, l.sign),
 		nats.Secure(l.tls()),
 		nats.CustomInboxPrefix(line.InboxPrefix(l.o.Site)),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1), // what cannot be sent now is in the store, not in memory
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return line.FullJitter(l.o.RetryMin, l.o.RetryMax, attempts) }),
 		nats.Timeout(line.Handshake), nats.PingInterval(l.o.PingInterval), nats.MaxPingsOutstanding(line.PingsOut),
 		nats.FlusherTimeout(line.WriteDeadline),
 		nats.NoEcho(),
@@ -98,6 +133,10 @@ func (l *Link) natsOptions() []nats.Option {
 			}
 		}),
 	}
+	if l.o.Dial != nil {
+		options = append(options, nats.SetCustomDialer(dialer(l.o.Dial)), nats.SkipHostLookup())
+	}
+	return options
 }
 
 func (l *Link) currentJWT() (string, error) {

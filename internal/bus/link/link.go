@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -34,14 +35,17 @@ const (
 
 // Options says how a site reaches its hub.
 type Options struct {
-	Site    bundle.SiteID
-	Servers []string // NATS URLs, tls://host:port
+	Site bundle.SiteID
+	// Servers are tried in order, and what led to the hub last comes first: tls://host:port is NATS over TLS, wss://host:port over WebSocket.
+	Servers []string
 	CA      *x509.CertPool
 	JWT     string
 	Seed    string
 	// Refused, if set, is called when the server does not take the JWT: expired, revoked or not its own. It must not block.
 	Refused func()
-	Log     *zap.Logger // nil is silent
+	// Dial, if set, makes the connections instead of the network itself: through a proxy. It resolves the host's name, too.
+	Dial func(network, address string) (net.Conn, error)
+	Log  *zap.Logger // nil is silent
 	// RetryMin and RetryMax bound the pause before another try to connect: full jitter, the bound doubling from the first to the
 	// second. 0 is 1 s and 5 min.
 	RetryMin, RetryMax time.Duration
@@ -59,6 +63,8 @@ type Link struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	ended  chan struct{}
+	routes routes        // of run
+	hurry  chan struct{} // ends a pause between two routes
 
 	mu      sync.Mutex
 	jwt     string
@@ -81,16 +87,15 @@ func Dial(o Options) (*Link, error) {
 	if len(o.Servers) == 0 {
 		return nil, errors.New("link: no servers")
 	}
-	for _, s := range o.Servers {
-		if !strings.HasPrefix(s, "tls://") {
-			return nil, fmt.Errorf("link: server %q: want tls://host:port", s)
-		}
+	routes, err := routesTo(o.Servers)
+	if err != nil {
+		return nil, fmt.Errorf("link: server %w", err)
 	}
 	if _, err := nkeys.FromSeed([]byte(o.Seed)); err != nil {
 		return nil, fmt.Errorf("link: seed: %w", err)
 	}
 	o = o.withDefaults()
-	l := &Link{o: o, jwt: o.JWT, box: notices.New(), ended: make(chan struct{}), denied: map[string][]chan error{}}
+	l := &Link{o: o, jwt: o.JWT, box: notices.New(), ended: make(chan struct{}), routes: routes, hurry: make(chan struct{}, 1), denied: map[string][]chan error{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	go l.run()
 	return l, nil
@@ -145,6 +150,10 @@ func (l *Link) Renew(jwt string) {
 	l.mu.Unlock()
 	if nc != nil && !up {
 		_ = nc.ForceReconnect() // it need not wait until its pause is over
+		select {
+		case l.hurry <- struct{}{}:
+		default:
+		}
 	}
 }
 
