@@ -31,6 +31,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/test/bench/figures"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
+	"github.com/holdfast-fleet/holdfast/test/light"
 )
 
 type options struct {
@@ -135,7 +136,7 @@ type stand struct {
 	n     int
 	fleet *fleet.Fleet
 	hub   *api.Client
-	crowd *crowd
+	crowd *light.Crowd
 }
 
 func (s *scale) measure(ctx context.Context, n int) error {
@@ -144,19 +145,19 @@ func (s *scale) measure(ctx context.Context, n int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	st := &stand{scale: s, n: n, crowd: newCrowd()}
+	st := &stand{scale: s, n: n, crowd: light.New()}
 	s.measured[n] = map[string]float64{}
 	if st.fleet, err = fleet.New(dir, s.bin); err != nil {
 		return err
 	}
 	defer st.fleet.Close()
-	defer st.crowd.close()
+	defer st.crowd.Close()
 	for _, step := range []func(context.Context) error{st.open, st.join, st.publish, st.idleHub, st.storm} {
 		if err := step(ctx); err != nil {
 			return err
 		}
-		if err := st.crowd.failed.Load(); err != nil {
-			return *err
+		if err := st.crowd.Failed(); err != nil {
+			return err
 		}
 	}
 	return st.drops()
@@ -187,7 +188,7 @@ func (st *stand) join(ctx context.Context) error {
 	for range joiners {
 		working.Go(func() {
 			for id := range ids {
-				if err := st.crowd.join(ctx, st.hub, id); err != nil {
+				if err := st.crowd.Join(ctx, st.hub, id, nil); err != nil {
 					failures <- err
 					return
 				}
@@ -239,9 +240,7 @@ func (st *stand) publish(ctx context.Context) error {
 
 // assign asks the hub to have all sites run a version.
 func (st *stand) assign(ctx context.Context, version bundle.Version) error {
-	st.crowd.mu.Lock()
 	ids := make([]bundle.SiteID, st.n)
-	st.crowd.mu.Unlock()
 	for i := range ids {
 		ids[i] = bundle.SiteID(fmt.Sprintf("shop-%05d", i))
 	}
@@ -262,7 +261,7 @@ func (st *stand) assign(ctx context.Context, version bundle.Version) error {
 func (st *stand) verified(ctx context.Context, version bundle.Version) (last time.Time, err error) {
 	err = fleet.Until(ctx, patience, "all sites to verify "+string(version), func() error {
 		var sites int
-		if sites, last = st.crowd.has(version); sites < st.n {
+		if sites, last = st.crowd.Has(version); sites < st.n {
 			return fmt.Errorf("%d of %d have", sites, st.n)
 		}
 		return nil
@@ -334,7 +333,7 @@ func (st *stand) storm(ctx context.Context) error {
 		return err
 	}
 	st.put("reconnect_storm_seconds", time.Since(began).Seconds())
-	sites, _ := st.crowd.has(version)
+	sites, _ := st.crowd.Has(version)
 	st.put("sites_lost", float64(st.n-sites))
 	return errors.Join(err, st.memory())
 }

@@ -1,4 +1,6 @@
-package main
+// Package light has sites without clusters: real agents with real links and real verification, over stores in memory and workloads that are healthy
+// at once. Hundreds of them fit into a test, ten thousand into a process.
+package light
 
 import (
 	"context"
@@ -23,15 +25,20 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 )
 
-// light is a site without a cluster: the real agent, link and verification over a store in memory and workloads that are healthy at once.
-type light struct {
+// site is one agent that runs.
+type site struct {
 	stop context.CancelFunc
 	done chan struct{}
 }
 
-// crowd counts what its sites have verified.
-type crowd struct {
-	sites []*light
+// Crowd is sites, and a count of what they have verified. It may be used concurrently.
+type Crowd struct {
+	// Options, where not nil, changes how a site reaches its hub. It is set before the first Join.
+	Options func(o *link.Options)
+	// Link, where not nil, is put between a site's agent and its link. It is set before the first Join.
+	Link func(site bundle.SiteID, over fleetsync.Link) fleetsync.Link
+
+	sites []*site
 
 	mu       sync.Mutex
 	verified map[bundle.Version]int
@@ -39,25 +46,36 @@ type crowd struct {
 	failed   atomic.Pointer[error]
 }
 
-func newCrowd() *crowd {
-	return &crowd{verified: map[bundle.Version]int{}, last: map[bundle.Version]time.Time{}}
+// New is a crowd of nobody.
+func New() *Crowd {
+	return &Crowd{verified: map[bundle.Version]int{}, last: map[bundle.Version]time.Time{}}
 }
 
 // note counts a site that has verified a version, content and all.
-func (c *crowd) note(version bundle.Version) {
+func (c *Crowd) note(version bundle.Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.verified[version]++
 	c.last[version] = time.Now()
 }
 
-func (c *crowd) has(version bundle.Version) (sites int, last time.Time) {
+// Has counts the sites that have verified a version, and says when the last of them had.
+func (c *Crowd) Has(version bundle.Version) (sites int, last time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.verified[version], c.last[version]
 }
 
-func (c *crowd) close() {
+// Failed is why an agent gave up, or nil.
+func (c *Crowd) Failed() error {
+	if err := c.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Close ends all agents.
+func (c *Crowd) Close() {
 	for _, s := range c.sites {
 		s.stop()
 	}
@@ -66,8 +84,8 @@ func (c *crowd) close() {
 	}
 }
 
-// join makes a site known to the hub and starts its agent.
-func (c *crowd) join(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+// Join makes a site known to the hub and starts its agent.
+func (c *Crowd) Join(ctx context.Context, hub *api.Client, id bundle.SiteID, labels map[string]string) error {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
 		return err
@@ -80,7 +98,7 @@ func (c *crowd) join(ctx context.Context, hub *api.Client, id bundle.SiteID) err
 	if err != nil {
 		return err
 	}
-	grant, err := hub.AddSite(ctx, api.SiteRequest{ID: id, PublicKey: public})
+	grant, err := hub.AddSite(ctx, api.SiteRequest{ID: id, Labels: labels, PublicKey: public})
 	if err != nil {
 		return err
 	}
@@ -94,7 +112,7 @@ func (c *crowd) join(ctx context.Context, hub *api.Client, id bundle.SiteID) err
 	return nil
 }
 
-func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
+func (c *Crowd) start(grant api.SiteGrant, seed []byte) (*site, error) {
 	ca := x509.NewCertPool()
 	if !ca.AppendCertsFromPEM([]byte(grant.CA)) {
 		return nil, errors.New("the grant has no CA")
@@ -108,9 +126,17 @@ func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
 	if err != nil {
 		return nil, err
 	}
-	hub, err := link.Dial(link.Options{Site: grant.Site, Servers: grant.Servers, CA: ca, JWT: grant.JWT, Seed: string(seed)})
+	options := link.Options{Site: grant.Site, Servers: grant.Servers, CA: ca, JWT: grant.JWT, Seed: string(seed)}
+	if c.Options != nil {
+		c.Options(&options)
+	}
+	dialed, err := link.Dial(options)
 	if err != nil {
 		return nil, err
+	}
+	var hub fleetsync.Link = dialed
+	if c.Link != nil {
+		hub = c.Link(grant.Site, hub)
 	}
 	agent := edge.New(edge.Options{
 		Site:  &fleetsync.SiteFile{Site: grant.Site, HeartBeatSeconds: grant.HeartBeat},
@@ -118,7 +144,7 @@ func (c *crowd) start(grant api.SiteGrant, seed []byte) (*light, error) {
 		Key: key, Version: "bench", Epoch: epochOf(grant.Site), Log: zap.NewNop(),
 	})
 	ctx, stop := context.WithCancel(context.Background())
-	s := &light{stop, make(chan struct{})}
+	s := &site{stop, make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		defer hub.Close()
@@ -134,7 +160,7 @@ func epochOf(site bundle.SiteID) string { return bundle.DigestOf([]byte(site)).H
 
 // idle is the workloads of a site without a cluster: what is verified is applied and healthy at once.
 type idle struct {
-	crowd *crowd
+	crowd *Crowd
 	sink  func(fleetsync.Input)
 }
 
