@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ type runOptions struct {
 	natsURL, natsCreds    string
 	natsKeys, natsCA      string
 	natsSystem            string
+	replicas              int
 	heartBeat             time.Duration
 	prometheus            string
 	certificate           hub.CertificateFiles
@@ -70,6 +72,7 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.natsSystem, "nats-system-creds", "", "credentials `file` of a user of its system account, who cuts the connections of revoked sites (default: made of the keys)")
 	flags.StringVar(&o.natsKeys, "nats-keys", "", "`file` with the bus keys of that cluster (default: those of the data directory)")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "CA `file` of that cluster, for hub and sites")
+	flags.IntVar(&o.replicas, "replicas", 0, "`nodes` of that cluster that keep each stream: 1, 3 or 5 (default 3 in a cluster, 1 on a single server)")
 	flags.DurationVar(&o.heartBeat, "heartbeat", 6*time.Minute, "how often sites say that they are there; one whose connection ends is missed at once")
 	flags.StringVar(&o.prometheus, "prometheus-url", "", "`URL` of the Prometheus that checks of rollout plans may query")
 	flags.StringVar(&o.backups.Dir, "backup-to", "", "`folder` for backups of the hub's store, best on another disk (default: none are made)")
@@ -163,8 +166,8 @@ func (o runOptions) config() (hub.Config, error) {
 		return cfg, err
 	}
 	if o.natsURL == "" {
-		if o.natsCreds != "" || o.natsSystem != "" || o.natsKeys != "" || o.natsCA != "" {
-			return cfg, usageError{errors.New("--nats-creds, --nats-system-creds, --nats-keys and --nats-ca are for --nats-url")}
+		if o.natsCreds != "" || o.natsSystem != "" || o.natsKeys != "" || o.natsCA != "" || o.replicas != 0 {
+			return cfg, usageError{errors.New("--nats-creds, --nats-system-creds, --nats-keys, --nats-ca and --replicas are for --nats-url")}
 		}
 		return cfg, nil
 	}
@@ -214,7 +217,10 @@ func (m missingKey) Unwrap() error { return m.error }
 
 // external is the bus of the --nats flags.
 func (o runOptions) external() (*hub.External, error) {
-	external := &hub.External{URL: o.natsURL}
+	external := &hub.External{URL: o.natsURL, Replicas: o.replicas}
+	if !slices.Contains([]int{0, 1, 3, 5}, o.replicas) {
+		return nil, usageError{fmt.Errorf("--replicas: %d: want 1, 3 or 5", o.replicas)}
+	}
 	for _, server := range strings.Split(o.natsURL, ",") {
 		if !strings.HasPrefix(server, "tls://") {
 			return nil, usageError{fmt.Errorf("--nats-url: %q: want tls://host:port, and commas between several", server)}

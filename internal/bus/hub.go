@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -184,7 +185,12 @@ func (h *Hub) Get(ctx context.Context, subject string) (stream.Message, error) {
 	}
 	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
-	m, err := s.GetLastMsgForSubject(ctx, subject)
+	var m *jetstream.RawStreamMsg
+	if h.clustered() {
+		m, err = h.askLeader(ctx, rule.Name, subject)
+	} else {
+		m, err = s.GetLastMsgForSubject(ctx, subject)
+	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return stream.Message{}, fmt.Errorf("%s: %w", subject, fleetsync.ErrNotFound)
 	}
@@ -192,6 +198,43 @@ func (h *Hub) Get(ctx context.Context, subject string) (stream.Message, error) {
 		return stream.Message{}, fmt.Errorf("read %s: %w", subject, line.Meaning(err))
 	}
 	return stream.Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Data}, nil
+}
+
+// clustered says that the bus is a cluster, whose streams have replicas.
+func (h *Hub) clustered() bool { return h.nc.ConnectedClusterName() != "" }
+
+// askLeader reads the newest message of a subject from the stream's leader. Any replica answers a direct get, and one that lags behind answers
+// with what was true before: a hub that decides by it would overlook what it or another one wrote last (F24).
+func (h *Hub) askLeader(ctx context.Context, name, subject string) (*jetstream.RawStreamMsg, error) {
+	question, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	if err != nil {
+		return nil, err
+	}
+	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+name, question)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, fmt.Errorf("the bus's answer: %w", err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, jetstream.ErrMsgNotFound
+	case answer.Error != nil:
+		return nil, answer.Error
+	case answer.Message == nil || answer.Message.Subject != subject:
+		return nil, errors.New("the bus's answer is about another subject")
+	}
+	return &jetstream.RawStreamMsg{Subject: subject, Sequence: answer.Message.Sequence, Data: answer.Message.Data, Time: answer.Message.Time}, nil
 }
 
 // Count says how many messages a stream has, and the sequence of the last it ever had.

@@ -15,7 +15,8 @@ import (
 
 // StreamOptions are what an operator may choose about the streams.
 type StreamOptions struct {
-	Replicas int           // 0 is 1
+	// Replicas is how many nodes of a cluster keep each stream. 0 is three in a cluster, or what a stream has above that, and one elsewhere.
+	Replicas int
 	EventAge time.Duration // how long events are kept; 0 is stream.DefaultEventAge
 	// EventBytes bounds the stream of events; a full one refuses new events and keeps the old. 0 is no bound.
 	EventBytes int64
@@ -23,8 +24,12 @@ type StreamOptions struct {
 
 // EnsureStreams makes the streams that are missing, adjusts what StreamOptions say, and refuses a bus whose streams have other rules.
 func (h *Hub) EnsureStreams(ctx context.Context, o StreamOptions) error {
-	if o.Replicas == 0 {
+	atLeast := o.Replicas == 0
+	if atLeast {
 		o.Replicas = 1
+		if h.clustered() {
+			o.Replicas = clusterReplicas
+		}
 	}
 	if o.EventAge == 0 {
 		o.EventAge = stream.DefaultEventAge
@@ -34,12 +39,15 @@ func (h *Hub) EnsureStreams(ctx context.Context, o StreamOptions) error {
 	}
 	var problems []error
 	for _, rule := range stream.Rules {
-		if err := h.ensure(ctx, streamConfig(rule, o)); err != nil {
+		if err := h.ensure(ctx, streamConfig(rule, o), atLeast); err != nil {
 			problems = append(problems, err)
 		}
 	}
 	return errors.Join(problems...)
 }
+
+// clusterReplicas are what outlasts the loss of one node.
+const clusterReplicas = 3
 
 func streamConfig(rule stream.Rule, o StreamOptions) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
@@ -63,13 +71,14 @@ func streamConfig(rule stream.Rule, o StreamOptions) jetstream.StreamConfig {
 	return c
 }
 
-func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+// ensure makes or adjusts a stream; atLeast leaves it more replicas than wanted.
+func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig, atLeast bool) error {
 	ctx, cancel := line.Bounded(ctx, hubTimeout)
 	defer cancel()
 	s, err := h.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if _, err := h.js.CreateStream(ctx, want); err != nil {
-			return fmt.Errorf("stream %s: make: %w", want.Name, line.Meaning(err))
+			return fmt.Errorf("stream %s: make: %w", want.Name, replicasRefused(err, want.Replicas))
 		}
 		return nil
 	}
@@ -77,6 +86,9 @@ func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 		return fmt.Errorf("stream %s: %w", want.Name, line.Meaning(err))
 	}
 	have := s.CachedInfo().Config
+	if atLeast {
+		want.Replicas = max(want.Replicas, have.Replicas)
+	}
 	if err := compare(have, want); err != nil {
 		return err
 	}
@@ -84,10 +96,26 @@ func (h *Hub) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 		return nil
 	}
 	if _, err := h.js.UpdateStream(ctx, want); err != nil {
-		return fmt.Errorf("stream %s: change replicas, age or size: %w", want.Name, line.Meaning(err))
+		return fmt.Errorf("stream %s: change replicas, age or size: %w", want.Name, replicasRefused(err, want.Replicas))
 	}
 	return nil
 }
+
+// replicasRefused says what to do where the bus has not as many nodes as there shall be replicas.
+func replicasRefused(err error, replicas int) error {
+	var api *jetstream.APIError
+	if replicas > 1 && errors.As(err, &api) && slices.Contains([]jetstream.ErrorCode{codeNoPeers, codeNoResources, codeNotClustered}, api.ErrorCode) {
+		return fmt.Errorf("%d replicas: %w: hint: start as many nodes of the NATS cluster with JetStream, or choose fewer with --replicas", replicas, err)
+	}
+	return line.Meaning(err)
+}
+
+// Codes of JetStream's errors for nodes that are not there.
+const (
+	codeNoPeers      = 10005
+	codeNoResources  = 10023
+	codeNotClustered = 10074
+)
 
 // compare says in plain words what of a stream's rules is not as the bus promises.
 func compare(have, want jetstream.StreamConfig) error {
@@ -119,4 +147,15 @@ func compare(have, want jetstream.StreamConfig) error {
 		return nil
 	}
 	return fmt.Errorf("%w: hint: another program made or changed this stream; give Holdfast an account of its own", errors.Join(differs...))
+}
+
+// Replicas says on how many nodes a stream is kept.
+func (h *Hub) Replicas(ctx context.Context, name string) (int, error) {
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
+	defer cancel()
+	s, err := h.js.Stream(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", name, line.Meaning(err))
+	}
+	return s.CachedInfo().Config.Replicas, nil
 }

@@ -96,6 +96,14 @@ type External struct {
 	Credentials *bus.Credentials // nil: made of the keys
 	System      *bus.Credentials // of a user of the system account, who cuts off who is revoked; nil: made of the keys
 	CA          []byte           // PEM of the servers' CA, for hub and sites; nil: the system's
+	Replicas    int              // nodes that keep each stream; 0: three in a cluster, one elsewhere
+}
+
+func (c Config) replicas() int {
+	if c.External == nil {
+		return 0
+	}
+	return c.External.Replicas
 }
 
 // Hub is a running hub. Its methods may be called concurrently.
@@ -278,7 +286,7 @@ func (h *Hub) openBus(ctx context.Context) error {
 		return err
 	}
 	h.closers = append(h.closers, client.Close)
-	if err := client.EnsureStreams(ctx, bus.StreamOptions{}); err != nil {
+	if err := client.EnsureStreams(ctx, bus.StreamOptions{Replicas: h.cfg.replicas()}); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	h.store, h.signals, h.counts = client, client, client

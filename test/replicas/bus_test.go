@@ -1,0 +1,111 @@
+package replicas
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+)
+
+// ensured is a client of a cluster whose streams are there.
+func ensured(c *nodes, o bus.StreamOptions) *bus.Hub {
+	c.t.Helper()
+	client := c.client(0)
+	eventually(c.t, time.Minute, "the streams are made", func() error {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+		defer cancel()
+		return client.EnsureStreams(ctx, o)
+	})
+	return client
+}
+
+// A hub that is cut off with its node does not take for the newest what that node has: it swaps and keeps still by what it reads. A node that led
+// the stream finds out within seconds that it no longer does.
+func TestF24_AHubThatIsCutOffDoesNotReadWhatWasTrueBefore(t *testing.T) {
+	c := newNodes(t, 3)
+	writer := ensured(c, bus.StreamOptions{})
+	cutOff := c.client(2)
+	_, err := writer.Put(t.Context(), "hf.rollout.r1", []byte("running"))
+	must(t, err)
+	read := func() (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		m, err := cutOff.Get(ctx, "hf.rollout.r1")
+		return string(m.Data), err
+	}
+	eventually(t, time.Minute, "what was written is read", func() error { _, err := read(); return err })
+	c.cut(2)
+	eventually(t, time.Minute, "the others write", func() error {
+		_, err := writer.Put(t.Context(), "hf.rollout.r1", []byte("aborted"))
+		return err
+	})
+	eventually(t, 30*time.Second, "the hub that is cut off reads nothing", func() error {
+		if text, err := read(); err == nil {
+			return fmt.Errorf("it reads %q", text)
+		}
+		return nil
+	})
+	c.mend()
+	eventually(t, time.Minute, "it reads what was written", func() error {
+		text, err := read()
+		if err == nil && text != "aborted" {
+			err = fmt.Errorf("it reads %q", text)
+		}
+		return err
+	})
+}
+
+// Streams of a cluster are on three nodes without anybody saying so; those that were on one are, too, from the next start on.
+func TestF09_StreamsOfAClusterAreOnThreeNodes(t *testing.T) {
+	c := newNodes(t, 3)
+	client := ensured(c, bus.StreamOptions{Replicas: 1})
+	replicas := func(want int) {
+		t.Helper()
+		for _, rule := range stream.Rules {
+			if n, err := client.Replicas(t.Context(), rule.Name); err != nil || n != want {
+				t.Errorf("stream %s is on %d nodes, want %d: %v", rule.Name, n, want, err)
+			}
+		}
+	}
+	replicas(1)
+	_, err := client.Put(t.Context(), "hf.rollout.r1", []byte("kept"))
+	must(t, err)
+	must(t, client.EnsureStreams(t.Context(), bus.StreamOptions{}))
+	replicas(3)
+	eventually(t, time.Minute, "the message is still there", func() error {
+		m, err := client.Get(t.Context(), "hf.rollout.r1")
+		if err == nil && string(m.Data) != "kept" {
+			t.Fatalf("%q", m.Data)
+		}
+		return err
+	})
+	err = client.EnsureStreams(t.Context(), bus.StreamOptions{Replicas: 5})
+	if err == nil || !strings.Contains(err.Error(), "--replicas") {
+		t.Errorf("five replicas on three nodes: %v", err)
+	}
+	replicas(3)
+}
+
+// BenchmarkReplicas compares a durable write on three nodes with one on a single node, in turns: a kilobyte, one after the other.
+func BenchmarkReplicas(b *testing.B) {
+	three, one := ensured(newNodes(b, 3), bus.StreamOptions{}), ensured(newNodes(b, 1), bus.StreamOptions{})
+	data := make([]byte, 1024)
+	var spent [2]time.Duration
+	n := 0
+	for b.Loop() {
+		n++
+		for i, client := range []*bus.Hub{three, one} {
+			began := time.Now()
+			_, err := client.Put(b.Context(), fmt.Sprintf("hf.state.shop-%d", n%100), data)
+			must(b, err)
+			spent[i] += time.Since(began)
+		}
+	}
+	b.ReportMetric(float64(spent[0].Microseconds())/float64(n), "µs/write-on-3")
+	b.ReportMetric(float64(spent[1].Microseconds())/float64(n), "µs/write-on-1")
+	b.ReportMetric(spent[0].Seconds()/spent[1].Seconds(), "ratio")
+}
