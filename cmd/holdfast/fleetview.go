@@ -164,13 +164,19 @@ func wireText(b api.Bundle) string {
 
 // fleetStatus is the fleet in few lines: one for each bundle version that is assigned somewhere.
 type fleetStatus struct {
-	Sites   int            `json:"sites"`
-	Fresh   int            `json:"fresh"`
-	Stale   int            `json:"stale"`
-	Unknown int            `json:"unknown"`
-	Drift   int            `json:"drift"`
-	Alarms  int            `json:"alarms"`
-	Bundles []bundleStatus `json:"bundles"`
+	Sites   int `json:"sites"`
+	Fresh   int `json:"fresh"`
+	Stale   int `json:"stale"`
+	Unknown int `json:"unknown"`
+	Drift   int `json:"drift"`
+	Alarms  int `json:"alarms"`
+	// Untrusted are fresh sites that do not know what time it is. In and Out are bytes on the sites' lines since their agents started, as they last said.
+	Untrusted int    `json:"untrustedClocks"`
+	In        uint64 `json:"bytesIn"`
+	Out       uint64 `json:"bytesOut"`
+	// Troubles are what is not well at the hub itself; nil: the user may not ask.
+	Troubles []string       `json:"troubles,omitempty"`
+	Bundles  []bundleStatus `json:"bundles"`
 }
 
 // bundleStatus counts the sites a bundle version is assigned to by what is known about them.
@@ -198,6 +204,10 @@ func summarise(sites []api.Site) fleetStatus {
 		}
 		f.Alarms += len(s.Alarms)
 		if s.State != nil {
+			f.In, f.Out = f.In+min(s.State.Traffic.In, fleetsync.MaxSequence), f.Out+min(s.State.Traffic.Out, fleetsync.MaxSequence)
+			if s.Freshness == api.Fresh && s.State.Clock.Quality == fleetsync.TimeUntrusted {
+				f.Untrusted++
+			}
 			for _, b := range s.State.Bundles {
 				f.Drift += b.DriftCount
 			}
@@ -244,11 +254,21 @@ func statusPage(f fleetStatus) page {
 	for _, b := range f.Bundles {
 		t.add(text(b.Bundle), textf("%d", b.Sites), counted(b.Current, good), counted(b.Working, warn), counted(b.Failing, bad), counted(b.Silent, faint))
 	}
-	return page{facts: []fact{
+	facts := []fact{
 		{"Sites", textf("%d: %d fresh, %d stale, %d never heard from", f.Sites, f.Fresh, f.Stale, f.Unknown)},
 		{"Drift", counted(f.Drift, warn)},
 		{"Alarms", counted(f.Alarms, bad)},
-	}, tables: []table{t}}
+	}
+	if f.Untrusted > 0 {
+		facts = append(facts, fact{"Clocks", cell{fmt.Sprintf("%d untrusted: what has a window does not begin there", f.Untrusted), warn}})
+	}
+	if f.In+f.Out > 0 {
+		facts = append(facts, fact{"Lines", textf("%s in, %s out since the agents started", bytesText(int64(f.In)), bytesText(int64(f.Out)))})
+	}
+	for _, trouble := range f.Troubles {
+		facts = append(facts, fact{"Hub", cell{trouble, bad}})
+	}
+	return page{facts: facts, tables: []table{t}}
 }
 
 func counted(n int, s style) cell {

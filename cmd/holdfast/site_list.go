@@ -18,6 +18,7 @@ func newSiteList(d *desk) *cobra.Command {
 	}
 	f := outputFlag(cmd)
 	labels := cmd.Flags().StringP("labels", "l", "", "label `selector`, for example region=eu,tier!=test")
+	wide := cmd.Flags().Bool("wide", false, "also agents, clocks, bytes on the lines and events that wait")
 	watch := watchFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
@@ -29,7 +30,13 @@ func newSiteList(d *desk) *cobra.Command {
 			if sites == nil {
 				sites = []api.Site{}
 			}
-			return sites, func() page { return sitesPage(sites, d.now()) }, err
+			return sites, func() page {
+				p := sitesPage(sites, d.now())
+				if *wide {
+					p.tables = append(p.tables, wideTable(sites, d.now()))
+				}
+				return p
+			}, err
 		})
 	}
 	return cmd

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-fleet/holdfast/internal/api"
 )
 
 func newStatus(d *desk) *cobra.Command {
@@ -25,6 +28,12 @@ func newStatus(d *desk) *cobra.Command {
 		return d.watched(cmd.Context(), *f, watch, func(ctx context.Context) (any, func() page, error) {
 			sites, err := hub.Sites(ctx, *labels)
 			fleet := summarise(sites)
+			var refused *api.Error
+			if err == nil {
+				if fleet.Troubles, err = hub.Troubles(ctx); errors.As(err, &refused) {
+					err = nil // a user with a scope may not ask, and a hub from before cannot be asked
+				}
+			}
 			return fleet, func() page { return statusPage(fleet) }, err
 		})
 	}

@@ -16,6 +16,11 @@ type Readiness struct {
 	At    time.Time
 }
 
+// Troubles are what is not well at the hub itself, a line each; it takes a user without a scope.
+func (c *Client) Troubles(ctx context.Context) ([]string, error) {
+	return ask[[]string](ctx, c, http.MethodGet, nil, nil, "troubles")
+}
+
 // Ready asks the hub's health check, which wants no token.
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base.JoinPath("readyz").String(), nil)

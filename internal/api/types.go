@@ -42,6 +42,7 @@
 //	POST   /v1/users                          UserRequest -> UserGrant           409 where the user exists
 //	POST   /v1/users/{user}/renewal           UserRenewal -> UserGrant
 //	POST   /v1/users/{user}/revocation        Because -> User
+//	GET    /v1/troubles                       []string        what is not well at the hub itself
 //	GET    /v1/audit                          []AuditRecord   ?limit=
 //	GET    /v1/audit/verification             AuditVerdict
 //

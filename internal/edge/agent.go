@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/edge/local"
+	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -169,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.turn(ctx, in...); err != nil {
 			return err
 		}
-		a.opts.Metrics.see(a.core)
+		a.opts.Metrics.see(a.core, a.measure)
 		then()
 		timer.Reset(a.untilWake())
 	}
@@ -451,6 +452,7 @@ func (a *Agent) send(ctx context.Context, s fleetsync.Send) fleetsync.Sent {
 	case fleetsync.TypeHello:
 		err = a.deliver(ctx, s.Type, s.Hello, fleetsync.HelloSubject(site), a.opts.Link.Hello)
 	case fleetsync.TypeState:
+		a.measure(s.State)
 		err = a.deliver(ctx, s.Type, s.State, fleetsync.StateSubject(site), a.opts.Link.Report)
 	case fleetsync.TypeEvents:
 		var batch fleetsync.EventBatch
@@ -463,6 +465,21 @@ func (a *Agent) send(ctx context.Context, s fleetsync.Send) fleetsync.Sent {
 		sent.Err = err.Error()
 	}
 	return sent
+}
+
+// measure adds what the link knows of itself.
+func (a *Agent) measure(state *fleetsync.State) {
+	line, measured := a.opts.Link.(interface {
+		Traffic() fleetsync.TrafficStatus
+		JWT() string
+	})
+	if !measured {
+		return
+	}
+	state.Traffic = line.Traffic()
+	if life, err := enrol.LifeOf(line.JWT()); err == nil {
+		state.Credential = life.Expires
+	}
 }
 
 func (a *Agent) deliver(ctx context.Context, messageType string, payload any, subject string, by func(context.Context, string, []byte) error) error {

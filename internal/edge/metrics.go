@@ -40,6 +40,7 @@ var (
 	driftGauge     = edgeGauge("drift_objects", "Objects that differ from what was applied and are not corrected.")
 	correctedGauge = edgeGauge("drift_corrected", "Corrections since the bundles came.")
 	outboxGauge    = edgeGauge("outbox_events", "Events that the hub has not acknowledged.")
+	lineGauge      = edgeGauge("line_bytes", "Bytes on the line to the hub since the agent started, TLS with them: in is from the hub.", "direction")
 	droppedGauge   = edgeGauge("outbox_dropped", "Events of this epoch that were dropped, each covered by a gap event.")
 )
 
@@ -65,7 +66,7 @@ func NewMetrics(dir string) *Metrics {
 
 // Describe is of prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{linkGauge, clusterGauge, storeGauge, freeGauge, bundlesGauge, driftGauge, correctedGauge, outboxGauge, droppedGauge} {
+	for _, d := range []*prometheus.Desc{linkGauge, clusterGauge, storeGauge, freeGauge, bundlesGauge, driftGauge, correctedGauge, outboxGauge, droppedGauge, lineGauge} {
 		ch <- d
 	}
 }
@@ -100,6 +101,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	send(correctedGauge, float64(corrected))
 	send(outboxGauge, float64(state.Outbox.Next-1-min(state.Outbox.Next-1, state.Outbox.Acked)))
 	send(droppedGauge, float64(state.Outbox.Dropped))
+	send(lineGauge, float64(state.Traffic.In), "in")
+	send(lineGauge, float64(state.Traffic.Out), "out")
 }
 
 func truth(is bool) float64 {
@@ -118,12 +121,13 @@ func (m *Metrics) link(up bool) {
 	m.up = up
 }
 
-// see takes what is true now.
-func (m *Metrics) see(core *fleetsync.Edge) {
+// see takes what is true now; measure adds to it what the core does not know.
+func (m *Metrics) see(core *fleetsync.Edge, measure func(*fleetsync.State)) {
 	if m == nil {
 		return
 	}
 	state := core.Snapshot(time.Now())
+	measure(&state)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = &state

@@ -74,7 +74,7 @@ func TestT28_TheAgentsMetricsTellNoNames(t *testing.T) {
 	var none *Metrics
 	none.link(true)
 	none.told(fleetsync.EventGap)
-	none.see(nil)
+	none.see(nil, nil)
 	if w := none.measured(oneRun{}); w != (oneRun{}) {
 		t.Errorf("measured with nothing: %v", w)
 	}

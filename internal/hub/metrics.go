@@ -151,6 +151,7 @@ var (
 	alarmsGauge    = gauge("sites_alarmed", "Sites with an alarm.")
 	holesGauge     = gauge("sites_missing_events", "Sites of whose newest events some have not arrived although later ones have.")
 	droppedGauge   = gauge("events_dropped", "Events that sites had to drop, as their newest snapshots say.")
+	trafficGauge   = gauge("site_line_bytes", "Bytes on the lines of sites since their agents started, as their newest snapshots say: in is from the hub.", "direction")
 	catalogGauge   = gauge("catalog_bundles", "Bundles in the catalog.")
 	rolloutsGauge  = gauge("rollouts", "Rollouts by phase.", "phase")
 	busGauge       = gauge("bus_connections", "Connections to the embedded bus.")
@@ -162,7 +163,7 @@ var (
 )
 
 func (f fleetMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, warningsGauge, heartBeatGauge} {
+	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, trafficGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, warningsGauge, heartBeatGauge} {
 		ch <- d
 	}
 }
@@ -188,6 +189,8 @@ func (f fleetMetrics) Collect(ch chan<- prometheus.Metric) {
 	send(alarmsGauge, c.alarmed)
 	send(holesGauge, holes)
 	send(droppedGauge, int(min(c.dropped, fleetsync.MaxSequence)))
+	send(trafficGauge, int(c.in), "in")
+	send(trafficGauge, int(c.out), "out")
 	send(catalogGauge, catalog)
 	phases := map[rollout.Phase]int{rollout.Running: 0, rollout.Paused: 0, rollout.Aborted: 0, rollout.Completed: 0}
 	for _, one := range h.rollouts.list() {
@@ -230,6 +233,7 @@ type census struct {
 	drift   map[api.Freshness]int
 	alarmed int
 	dropped uint64
+	in, out uint64
 }
 
 type stand struct {
@@ -245,7 +249,7 @@ type phaseAt struct {
 var freshnesses = []api.Freshness{api.Fresh, api.Stale, api.Unknown}
 
 func censusOf(sites []api.Site) census {
-	c := census{map[stand]int{}, map[phaseAt]int{}, map[api.Freshness]int{api.Fresh: 0, api.Stale: 0}, 0, 0}
+	c := census{map[stand]int{}, map[phaseAt]int{}, map[api.Freshness]int{api.Fresh: 0, api.Stale: 0}, 0, 0, 0, 0}
 	for _, standing := range api.Standings {
 		for _, freshness := range freshnesses {
 			c.sites[stand{standing, freshness}] = 0
@@ -263,6 +267,8 @@ func censusOf(sites []api.Site) census {
 		if site.State == nil {
 			continue
 		}
+		c.in += min(site.State.Traffic.In, fleetsync.MaxSequence)
+		c.out += min(site.State.Traffic.Out, fleetsync.MaxSequence)
 		c.dropped += min(site.State.Outbox.Dropped, fleetsync.MaxSequence)
 		for _, b := range site.State.Bundles {
 			at := phaseAt{b.Phase, site.Freshness}

@@ -67,6 +67,7 @@ func (v *View) Facts(now time.Time, id bundle.SiteID, name bundle.Name, manifest
 	var status fleetsync.BundleStatus
 	if state != nil {
 		status = bundleStatus(state, name)
+		f.ClockUntrusted = state.Clock.Quality == fleetsync.TimeUntrusted
 		f.Conflict = rollout.Conflict(state.Assignment, site.desired.Sequence, status.CurrentDigest, v.knows(status.CurrentDigest))
 	}
 	if status.CurrentDigest != "" {

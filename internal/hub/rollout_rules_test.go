@@ -196,6 +196,72 @@ func TestR20_SomebodyElseApproves(t *testing.T) {
 	d.reaches(r.ID, rollout.Completed)
 }
 
+// A site that does not know the time is given nothing that has a window, and gets it as soon as it does.
+func TestR17_ASiteWithoutTheTimeGetsNothingWithAWindow(t *testing.T) {
+	d := newDistrict(t, 2, true)
+	timeless := d.shops[shopID(1)]
+	timeless.told(func(s *shop) { s.clock = fleetsync.TimeUntrusted; s.say(t.Context()) })
+	d.release("1.1.0", 2, nil)
+	r := d.start("1.1.0", `{"windows":[{"from":"00:00","to":"24:00"}],"waves":[{"name":"canary","sites":{"names":["shop-2"]},"soak":"0s"},{"name":"rest","soak":"0s"}]}`)
+	eventually(t, "it is held for its clock", func() bool {
+		e, err := d.client.ExplainRollout(t.Context(), r.ID)
+		return err == nil && slices.ContainsFunc(e.Holds, func(h rollout.Reason) bool { return h.Code == rollout.HoldTimeless })
+	})
+	if timeless.runs("shop") == "1.1.0" {
+		t.Fatal("it runs what has a window")
+	}
+	timeless.told(func(s *shop) { s.clock = fleetsync.TimeTrusted; s.say(t.Context()) })
+	d.reaches(r.ID, rollout.Completed)
+}
+
+// An emergency begins with one site, after two approvers who are not the starter, and both are on record.
+func TestR18_AnEmergencyHasOneCanaryAndTwoApprovers(t *testing.T) {
+	d := newDistrict(t, 4, true)
+	d.release("1.1.0", 2, nil)
+	r := d.start("1.1.0", `{"emergency":true,"waves":[{"name":"canary"},{"name":"rest","maxUnavailable":3,"soak":"0s"}]}`)
+	held := func() (have, want int) {
+		e, err := d.client.ExplainRollout(t.Context(), r.ID)
+		if i := slices.IndexFunc(e.Holds, func(h rollout.Reason) bool { return h.Code == rollout.HoldApproval }); err == nil && i >= 0 {
+			return e.Holds[i].Have, e.Holds[i].Want
+		}
+		return -1, -1
+	}
+	for have, name := range []string{"anna", "otto"} {
+		eventually(t, "it waits for an approval", func() bool { got, want := held(); return got == have && want == 2 })
+		grant, err := d.client.AddUser(t.Context(), api.UserRequest{Name: name, Role: access.Approver, Seconds: 3600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		approver, err := api.NewClient(grant.Context)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := approver.ActOnRollout(t.Context(), r.ID, "approval", api.RolloutAct{Wave: "canary"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "one site takes it", func() bool {
+		n := 0
+		for _, s := range d.shops {
+			if s.runs("shop") == "1.1.0" {
+				n++
+			}
+		}
+		if n > 1 {
+			t.Fatalf("%d sites of a canary of one", n)
+		}
+		return n == 1
+	})
+	e, err := d.client.ExplainRollout(t.Context(), r.ID)
+	var by []string
+	for _, a := range e.Waves[0].Approved {
+		by = append(by, a.By)
+	}
+	if err != nil || !slices.Equal(by, []string{"anna", "otto"}) {
+		t.Fatalf("%+v, %v", e.Waves[0], err)
+	}
+}
+
 func TestR20_OutsideVerdicts(t *testing.T) {
 	answers := map[string]http.HandlerFunc{
 		"/ok":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },

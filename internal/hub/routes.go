@@ -106,6 +106,7 @@ func (h *Hub) table() []route {
 
 		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", kind: "text/plain", handler: h.metrics.handler().ServeHTTP},
 
+		reads("/v1/troubles", viewer, fleetWide, "What is not well at the hub itself, a line each", h.getTroubles),
 		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit).asking(limitAsks),
 		reads("/v1/audit/verification", viewer, fleetWide, "Whether the audit log is whole", h.getAuditVerdict),
 	}

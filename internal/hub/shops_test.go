@@ -41,7 +41,8 @@ type shop struct {
 	lie      uint64 // added to the assignment it reports
 	bundles  []fleetsync.BundleStatus
 	offers   []string // every order of the bundle it saw: version, rollout and attempt
-	agent    bool     // its bundle is its agent: what it runs of it is what speaks
+	clock    fleetsync.TimeQuality
+	agent    bool // its bundle is its agent: what it runs of it is what speaks
 }
 
 // beat is how often shops say hello; their hubs take twice a second for silence.
@@ -187,7 +188,7 @@ func (s *shop) say(ctx context.Context) {
 	}
 	state := fleetsync.State{
 		Site: s.id, Epoch: s.epoch, Sequence: s.sequence, At: time.Now().UTC(), Started: noon, Agent: speaks, Assignment: s.have.Sequence + s.lie,
-		Cluster: fleetsync.ClusterStatus{Reachable: true}, Bundles: s.bundles,
+		Cluster: fleetsync.ClusterStatus{Reachable: true}, Bundles: s.bundles, Clock: fleetsync.ClockStatus{Quality: s.clock},
 	}
 	_ = s.link.Report(ctx, fleetsync.StateSubject(s.id), sealed(s.t, fleetsync.TypeState, state, s.key))
 }

@@ -118,6 +118,17 @@ type State struct {
 	Store string `json:"store,omitempty"`
 	// Trust is the root of trust that the site believes.
 	Trust TrustStatus `json:"trust,omitzero"`
+	// Traffic is what went over the line to the hub, by the site's count.
+	Traffic TrafficStatus `json:"traffic,omitzero"`
+	// Credential is when the site's credential for the bus expires; zero: never, or the site does not say.
+	Credential time.Time `json:"credential,omitzero"`
+}
+
+// TrafficStatus counts bytes on the line since the agent started, TLS with them, TCP and IP headers not.
+type TrafficStatus struct {
+	In          uint64 `json:"in"`  // from the hub
+	Out         uint64 `json:"out"` // to the hub
+	Connections uint64 `json:"connections"`
 }
 
 // TrustStatus is a root of trust by its versions.

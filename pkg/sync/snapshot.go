@@ -45,5 +45,6 @@ func (e *Edge) state(now time.Time) State {
 		}
 		s.Bundles = append(s.Bundles, b)
 	}
+	fit(&s)
 	return s
 }

@@ -133,10 +133,17 @@ func (l *Link) natsOptions() []nats.Option {
 			}
 		}),
 	}
+	dial := (&net.Dialer{Timeout: line.Handshake}).Dial
 	if l.o.Dial != nil {
-		options = append(options, nats.SetCustomDialer(dialer(l.o.Dial)), nats.SkipHostLookup())
+		dial, options = l.o.Dial, append(options, nats.SkipHostLookup())
 	}
-	return options
+	return append(options, nats.SetCustomDialer(dialer(func(network, address string) (net.Conn, error) {
+		conn, err := dial(network, address)
+		if err != nil {
+			return nil, err
+		}
+		return l.traffic.count(conn), nil
+	})))
 }
 
 func (l *Link) currentJWT() (string, error) {

@@ -75,6 +75,8 @@ type Link struct {
 	denied  map[string][]chan error // by subject: who waits for an answer that may be a refusal
 	why     string                  // the last attempt to connect failed
 	probing bool
+
+	traffic counter
 }
 
 var _ fleetsync.Link = (*Link)(nil)
