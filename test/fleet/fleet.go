@@ -30,6 +30,8 @@ const Password = "not a secret: a key for one run"
 type Fleet struct {
 	Dir   string
 	Sites map[string]*Site
+	// adding guards Sites while sites are added side by side.
+	adding sync.Mutex
 	// HubFlags are more flags of the hub, from its next start on.
 	HubFlags []string
 	bin      string
@@ -172,7 +174,9 @@ func (f *Fleet) AddSite(name string, c *cluster.Cluster, labels ...string) (*Sit
 	if s.Link, err = NewLink(f.nats); err != nil {
 		return nil, err
 	}
+	f.adding.Lock()
 	f.Sites[name] = s
+	f.adding.Unlock()
 	return s, s.throughLink(s.file())
 }
 
