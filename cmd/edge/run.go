@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/holdfast-fleet/holdfast/internal/edge"
+	"github.com/holdfast-fleet/holdfast/internal/proxy"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -38,6 +39,7 @@ type runOptions struct {
 	reserve    int64
 	reconnect  time.Duration
 	metricsAt  string
+	proxy      string
 	agent      agentOptions
 }
 
@@ -74,6 +76,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
 	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
+	f.StringVar(&o.proxy, "proxy", "", "`URL` of an HTTP proxy on the way to the hub, http://[user:password@]host:port, or none; default: what HTTPS_PROXY and NO_PROXY say, where a password is not seen in the list of processes")
 	f.StringVar(&o.metricsAt, "metrics-listen", "", "`host:port` for /metrics and /healthz, without TLS: a loopback or pod address; default: none")
 	cmd.MarkFlagsOneRequired("site-file", "enrol")
 	cmd.MarkFlagsMutuallyExclusive("site-file", "enrol")
@@ -90,6 +93,10 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--first-apply: %w", err)
 	}
+	through, err := proxy.Parse(o.proxy)
+	if err != nil {
+		return fmt.Errorf("--proxy: %w", err)
+	}
 	log, err := newLog(o.logLevel, o.logFormat)
 	if err != nil {
 		return err
@@ -104,7 +111,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, MetricsAt: o.metricsAt, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, MetricsAt: o.metricsAt, Proxy: through, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):

@@ -2,9 +2,9 @@ package edge
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	"go.uber.org/zap"
@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/enrol/device"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // errStopped says that the agent was told to stop before it was a site.
@@ -28,7 +29,7 @@ func become(ctx context.Context, c Config) (*identity, error) {
 		return who, nil
 	}
 	site, err := device.Enrol(ctx, device.Options{
-		Home: c.home(), File: c.Enrol, HostRoot: c.HostRoot, Agent: buildinfo.Version(), Log: c.Log, RetryMax: c.ReconnectMax,
+		Home: c.home(), File: c.Enrol, HostRoot: c.HostRoot, Agent: buildinfo.Version(), Proxy: c.Proxy, Log: c.Log, RetryMax: c.ReconnectMax,
 		NodeLabel: func(ctx context.Context, key string) (string, error) {
 			cluster, err := kube.Connect(c.Cluster)
 			if err != nil {
@@ -53,15 +54,20 @@ func become(ctx context.Context, c Config) (*identity, error) {
 func (c Config) home() device.Home { return device.Home{Dir: c.Dir, KeyFile: c.KeyFile} }
 
 // connect starts the link with the newest credential there is and, beside it, what keeps that from running out. disconnect ends both.
-func connect(ctx context.Context, c Config, who *identity) (hub *link.Link, disconnect func(), err error) {
+func connect(ctx context.Context, c Config, who *identity, store fleetsync.Store) (hub *link.Link, disconnect func(), err error) {
 	if err := c.home().Newest(who.file); err != nil {
 		c.Log.Warn("the credential of the site file is used", zap.Error(err))
 	}
-	keeper, err := device.NewKeeper(c.home(), *who.file, func() []ed25519.PublicKey { keys, _ := who.trust.HubKeys(); return keys }, func(jwt string) { hub.Renew(jwt) }, c.Log)
+	keeper, err := device.NewKeeper(c.home(), *who.file, lasting{who.trust, store}, func(jwt string) { hub.Renew(jwt) }, c.Proxy, c.Log)
 	if err != nil {
 		return nil, nil, err
 	}
+	var dial func(network, address string) (net.Conn, error)
+	if c.Proxy != nil {
+		dial = c.Proxy.Dial
+	}
 	hub, err = link.Dial(link.Options{
+		Dial: dial,
 		Site: who.file.Site, Servers: who.file.Servers, CA: who.ca, JWT: who.file.JWT, Seed: who.file.Seed, Log: c.Log, RetryMax: c.ReconnectMax, Refused: keeper.Refused,
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	"github.com/holdfast-fleet/holdfast/internal/proxy"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
@@ -34,6 +35,7 @@ type Config struct {
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
 	MetricsAt    string        // host:port of the metrics; empty: none
+	Proxy        *proxy.Proxy  // on the way to the hub; nil: none
 	Log          *zap.Logger
 
 	open  func(store.Options) (opened, error)       // nil: store.Open
@@ -97,11 +99,6 @@ func Main(ctx context.Context, c Config) error {
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
 func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply.Cluster, metrics *Metrics) error {
 	site := who.file
-	hub, disconnect, err := connect(ctx, c, who)
-	if err != nil {
-		return fmt.Errorf("site %s: %w", site.Site, err)
-	}
-	defer disconnect()
 	unbelieved, err := who.trust.Restore(m.store)
 	if err != nil {
 		return &unreadable{err}
@@ -109,6 +106,11 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 	if unbelieved != "" {
 		m.damaged(unbelieved)
 	}
+	hub, disconnect, err := connect(ctx, c, who, m.store)
+	if err != nil {
+		return fmt.Errorf("site %s: %w", site.Site, err)
+	}
+	defer disconnect()
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,

@@ -214,7 +214,7 @@ func (t trustOnLink) Get(ctx context.Context, name string) ([]byte, error) {
 func (b *Belief) Refresh(ctx context.Context, link fleetsync.Link, store fleetsync.Store, now time.Time) fleetsync.Trusted {
 	b.refreshing.Lock()
 	defer b.refreshing.Unlock()
-	err := b.refresh(ctx, link, store, now)
+	err := b.refresh(ctx, trustOnLink{link}, store, now)
 	if err != nil {
 		b.log.Warn("looking for a newer root of trust failed: the one there is goes on counting", zap.Error(err))
 	}
@@ -225,16 +225,16 @@ func (b *Belief) Refresh(ctx context.Context, link fleetsync.Link, store fleetsy
 	return fleetsync.Trusted{HubKeys: keys, Trust: b.Status(err)}
 }
 
-func (b *Belief) refresh(ctx context.Context, link fleetsync.Link, store fleetsync.Store, now time.Time) error {
+func (b *Belief) refresh(ctx context.Context, source tuf.Source, store fleetsync.Store, now time.Time) error {
 	b.mu.RLock()
 	have := b.state
 	b.mu.RUnlock()
 	if have.Metadata.Root == nil {
 		return nil // it is fixed
 	}
-	state, err := tuf.Client{Source: trustOnLink{link}}.Refresh(ctx, have.Metadata, now)
+	state, err := tuf.Client{Source: source}.Refresh(ctx, have.Metadata, now)
 	for errors.Is(err, tuf.ErrChainTooLong) && ctx.Err() == nil {
-		state, err = tuf.Client{Source: trustOnLink{link}}.Refresh(ctx, state.Metadata, now)
+		state, err = tuf.Client{Source: source}.Refresh(ctx, state.Metadata, now)
 	}
 	if state.Trust == nil || same(state.Metadata, have.Metadata) {
 		return err
@@ -247,6 +247,19 @@ func (b *Belief) refresh(ctx context.Context, link fleetsync.Link, store fleetsy
 	}
 	// Commit point: a restart believes it, too.
 	return errors.Join(err, b.take(state))
+}
+
+// lasting is a Belief for device.Keeper: what it learns where there is no link counts and is stored like what is learned over one.
+type lasting struct {
+	*Belief
+	store fleetsync.Store
+}
+
+// Follow implements device.Believer. Time is left out, as it is for a device: with the link back it is looked at again.
+func (b lasting) Follow(ctx context.Context, from tuf.Source) error {
+	b.refreshing.Lock()
+	defer b.refreshing.Unlock()
+	return b.refresh(ctx, from, b.store, time.Time{})
 }
 
 func same(a, b tuf.Metadata) bool {

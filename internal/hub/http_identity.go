@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 func (h *Hub) getTokens(_ http.ResponseWriter, r *http.Request) ([]api.Token, error) {
@@ -121,6 +123,7 @@ func (h *Hub) openDoors(next http.Handler) http.Handler {
 		}
 		return h.Challenge(), nil
 	}))
+	mux.HandleFunc("GET /v1/trust/files/{name}", h.getTrustFile)
 	mux.HandleFunc("GET /healthz", h.getHealth)
 	mux.HandleFunc("GET /readyz", h.getReadiness)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -131,6 +134,33 @@ func (h *Hub) openDoors(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// getTrustFile gives what the root of trust consists of to devices that are not let in to the bus. All of it is public and proves itself.
+func (h *Hub) getTrustFile(w http.ResponseWriter, r *http.Request) {
+	if !h.door.admits(h.cfg.Now(), addressOf(r)) {
+		writeProblem(w, problemOf(tooMany()))
+		return
+	}
+	name := r.PathValue("name")
+	_, err := tuf.Path(name)
+	var raw []byte
+	if err == nil {
+		raw, err = trustOnBus{h.store}.Get(r.Context(), name)
+	} else {
+		err = tuf.ErrNotFound
+	}
+	if errors.Is(err, tuf.ErrNotFound) {
+		err = &enrol.Refusal{Reason: enrol.NotThere, What: fmt.Sprintf("trust metadata: there is no %.100q", name)}
+	}
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	// As they are: their digests are signed.
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(raw)
 }
 
 // knock limits, bounds and carries out a request at an open door. Refusals are in the audit log, as far as a flood leaves room.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/internal/proxy"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // refused is a hub's refusal. It is not signed, so it changes nothing at the device but what it says in its log and how long it waits.
@@ -28,13 +30,16 @@ type refused struct {
 
 func (r *refused) Error() string { return "the hub refuses: " + r.text }
 
+// maxAnswer is the most bytes of an answer: a trust document is the longest.
+const maxAnswer = max(enrol.MaxReply, tuf.MaxFleet)
+
 // caller speaks to the hub's open doors. It believes only certificates by the pinned CA.
 type caller struct {
 	hubs []string
 	http *http.Client
 }
 
-func newCaller(hubs []string, ca string) (*caller, error) {
+func newCaller(hubs []string, ca string, through *proxy.Proxy) (*caller, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(ca)) {
 		return nil, errors.New("the hub's CA is no certificate in PEM")
@@ -42,7 +47,7 @@ func newCaller(hubs []string, ca string) (*caller, error) {
 	return &caller{hubs, &http.Client{
 		Timeout: time.Minute,
 		Transport: &http.Transport{
-			Proxy:           http.ProxyFromEnvironment,
+			Proxy:           through.For,
 			DialContext:     (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, TLSHandshakeTimeout: 10 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
@@ -80,12 +85,12 @@ func (c *caller) callOne(ctx context.Context, method, target string, body []byte
 		return nil, err
 	}
 	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, enrol.MaxReply+1))
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) > enrol.MaxReply {
-		return nil, fmt.Errorf("the answer has more than %d bytes", enrol.MaxReply)
+	if len(raw) > maxAnswer {
+		return nil, fmt.Errorf("the answer has more than %d bytes", maxAnswer)
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, refusalOf(response, raw)

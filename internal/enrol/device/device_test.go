@@ -37,6 +37,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign/sign"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/tuftest"
 )
 
@@ -67,12 +68,28 @@ func startHub(t *testing.T, edit func(*hub.Config)) (*hub.Hub, *api.Client) {
 	return h, client
 }
 
-// keysOf are the hub's keys that a site believes.
-func keysOf(t *testing.T, site *fleetsync.SiteFile) func() []ed25519.PublicKey {
+// belief is whom a site believes, in memory.
+type belief struct {
+	trust []byte
+	keys  []ed25519.PublicKey
+}
+
+func (b *belief) HubKeys() (now, former []ed25519.PublicKey) { return b.keys, nil }
+
+func (b *belief) Follow(ctx context.Context, from tuf.Source) (err error) {
+	newer, keys, err := follow(ctx, from, b.trust)
+	if err == nil {
+		b.trust, b.keys = newer, keys
+	}
+	return err
+}
+
+// beliefOf is what the site's file says.
+func beliefOf(t *testing.T, site *fleetsync.SiteFile) *belief {
 	t.Helper()
 	keys, err := hubKeys(site.Trust)
 	must(t, err)
-	return func() []ed25519.PublicKey { return keys }
+	return &belief{site.Trust, keys}
 }
 
 func must(t *testing.T, err error) {
@@ -246,7 +263,7 @@ func TestT20_ALostReplyIsAskedForAgain(t *testing.T) {
 // impostor stands between devices and the hub with a CA of its own, and gives the enrolment file that believes it.
 func impostor(t *testing.T, file enrol.File, answer func(answer []byte, w http.ResponseWriter)) enrol.File {
 	t.Helper()
-	behind, err := newCaller(file.Hubs, file.CA)
+	behind, err := newCaller(file.Hubs, file.CA, nil)
 	must(t, err)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -378,7 +395,7 @@ func TestF18_AnExpiredSiteGetsBackInByItsKey(t *testing.T) {
 	var l *link.Link
 	var keeper *Keeper
 	ready := make(chan struct{})
-	keeper, err = NewKeeper(home, *site, keysOf(t, site), func(jwt string) { <-ready; l.Renew(jwt) }, nil)
+	keeper, err = NewKeeper(home, *site, beliefOf(t, site), func(jwt string) { <-ready; l.Renew(jwt) }, nil, nil)
 	must(t, err)
 	keeper.retryMin, keeper.restMin = 10*time.Millisecond, time.Millisecond
 	l = linkOf(t, site, keeper.Refused)

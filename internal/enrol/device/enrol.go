@@ -1,8 +1,8 @@
 // Package device is the edge's side of enrolment: the device's key and files, the request and its repetition, and the renewal of credentials.
 //
 //	D1  The device's key is made here and leaves the device never; only signatures do.
-//	D2  Nothing is believed but answers over the pinned CA that a hub key of the file's root of trust signed for this very request. Whom the
-//	    site believes afterwards comes from the enrolment file alone.
+//	D2  Nothing is believed but answers over the pinned CA that a hub key of the file's root of trust, or of what its offline keys put in
+//	    the place of that, signed for this very request. Whom the site believes afterwards comes from the enrolment file in the same way.
 //	D3  Until it is a site, a device asks again for ever: nobody will come to press a button. Refusals make it slower and loud, not dead.
 //	D4  A device that is a site needs neither the enrolment file nor the hub to start.
 //	D5  A renewed credential is for the very same site and key, or it is not taken. Failing to renew never stops the agent.
@@ -22,6 +22,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/internal/online"
+	"github.com/holdfast-fleet/holdfast/internal/proxy"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
@@ -36,6 +37,7 @@ type Options struct {
 	NodeLabel func(ctx context.Context, key string) (string, error)
 	// RetryMin and RetryMax bound the pause before asking again: doubling, with jitter. 0 is 2 s and 5 min.
 	RetryMin, RetryMax time.Duration
+	Proxy              *proxy.Proxy
 	Log                *zap.Logger // nil is silent
 }
 
@@ -96,7 +98,7 @@ func newApplicant(o Options, file *enrol.File, k key) (*applicant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("enrolment file: %w", err)
 	}
-	c, err := newCaller(file.Hubs, file.CA)
+	c, err := newCaller(file.Hubs, file.CA, o.Proxy)
 	if err != nil {
 		return nil, fmt.Errorf("enrolment file: %w", err)
 	}
@@ -173,6 +175,16 @@ func (a *applicant) ask(ctx context.Context) (enrol.Reply, error) {
 	if err != nil {
 		return enrol.Reply{}, err
 	}
+	reply, err := enrol.OpenReply(answer, a.hub, request)
+	if !forged(err) {
+		return reply, err
+	}
+	// The hub's key may have been rotated since the file was made: the offline keys that the file names prove the one of now.
+	newer, hub, failed := follow(ctx, trustAtHub{a.caller}, a.file.Trust)
+	if failed != nil {
+		return reply, errors.Join(err, fmt.Errorf("looking for a newer root of trust: %w", failed))
+	}
+	a.file.Trust, a.hub = newer, hub
 	return enrol.OpenReply(answer, a.hub, request)
 }
 

@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/internal/proxy"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -21,7 +21,7 @@ type Keeper struct {
 	home    Home
 	site    fleetsync.SiteFile
 	key     key
-	hub     func() []ed25519.PublicKey
+	hub     Believer
 	caller  *caller
 	use     func(jwt string)
 	refused chan struct{}
@@ -38,8 +38,8 @@ const (
 	keeperRest     = time.Minute
 )
 
-// NewKeeper keeps the credential of a site whose hub signs with one of the keys that hub gives; use is given each new credential. It is nil, without an error, for a site file that names no hub to renew at.
-func NewKeeper(home Home, site fleetsync.SiteFile, hub func() []ed25519.PublicKey, use func(jwt string), log *zap.Logger) (*Keeper, error) {
+// NewKeeper keeps the credential of a site whose hub signs with a key that it believes; use is given each new credential. It is nil, without an error, for a site file that names no hub to renew at.
+func NewKeeper(home Home, site fleetsync.SiteFile, hub Believer, use func(jwt string), through *proxy.Proxy, log *zap.Logger) (*Keeper, error) {
 	if len(site.Hubs) == 0 {
 		return nil, nil
 	}
@@ -47,7 +47,7 @@ func NewKeeper(home Home, site fleetsync.SiteFile, hub func() []ed25519.PublicKe
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCaller(site.Hubs, site.HubCA)
+	c, err := newCaller(site.Hubs, site.HubCA, through)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,16 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if raw, err = k.caller.call(ctx, "POST", "/v1/renewal", sealed); err != nil {
 		return err
 	}
-	renewed, err := enrol.OpenRenewed(raw, k.hub(), renewal)
+	keys, _ := k.hub.HubKeys()
+	renewed, err := enrol.OpenRenewed(raw, keys, renewal)
+	if forged(err) {
+		// A site that was away when the hub's key was rotated cannot read of it on the bus, which does not let it in.
+		if failed := k.hub.Follow(ctx, trustAtHub{k.caller}); failed != nil {
+			return errors.Join(err, fmt.Errorf("looking for a newer root of trust: %w", failed))
+		}
+		keys, _ = k.hub.HubKeys()
+		renewed, err = enrol.OpenRenewed(raw, keys, renewal)
+	}
 	if err != nil {
 		return err
 	}
