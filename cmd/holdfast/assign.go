@@ -76,12 +76,15 @@ func newAssign(d *desk) *cobra.Command {
 		Long: `Have sites run a bundle version. Sites that are away learn of it when they come back. What a site runs of the same bundle
 is replaced; its other bundles are left alone.
 
+Which site changes from what to what is shown first, and on a terminal it is asked whether to go on; --yes does neither, and a script is not asked.
+All the sites change at once: holdfast rollout moves a fleet in waves.
+
 With --service-account every request about the bundle is made as that account of the site's cluster, and RBAC there decides. --allow-kind and
 --allow-namespace are checked by the site before it asks its cluster for anything: a bundle with one object outside is not applied at all.
 With any of the three, cluster-wide kinds are allowed only where --allow-kind names them. A site only narrows this, by its own policy. What was
 said once holds for later versions too, until it is said anew or lifted with --no-scope.`,
 		Example: `  holdfast assign shop-berlin shop-hamburg shop@1.1.0 --set replicas=3
-  holdfast assign -l region=eu shop@1.1.0
+  holdfast assign -l region=eu shop@1.1.0 --dry-run
   holdfast assign shop-berlin shop@1.1.0 --service-account holdfast-bundles/shop --allow-namespace shop --allow-kind apps/*,Service,ConfigMap`,
 	}
 	chosen := choiceFlags(cmd)
@@ -90,6 +93,7 @@ said once holds for later versions too, until it is said anew or lifted with --n
 	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport), string(bundle.DriftRespect))
 	accept := cmd.Flags().Bool("accept-loss", false, "let sites apply what they halt as suspicious: deleting most of what the bundle has there, or stopping all of it")
 	scoped := scopeFlags(cmd)
+	asked := foresightFlags(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -121,11 +125,11 @@ said once holds for later versions too, until it is said anew or lifted with --n
 		if err != nil {
 			return err
 		}
-		results, err := hub.Assign(cmd.Context(), api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept})
-		if err != nil {
-			return err
-		}
-		return d.showResults(*f, results)
+		request := api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept}
+		return d.foreseen(*f, asked, func(dry bool) ([]api.AssignResult, error) {
+			request.DryRun = dry
+			return hub.Assign(cmd.Context(), request)
+		})
 	}
 	return cmd
 }

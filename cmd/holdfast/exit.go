@@ -38,7 +38,7 @@ func newExitCodes() *cobra.Command {
   5    not found: no such site, bundle, version or file
   6    conflict: it exists already, with other contents
   7    denied: the hub does not accept the token, or the token may not do this
-  8    different: bundle diff --exit-code or bundle render --site found a difference, drift --exit-code found drift
+  8    different: bundle diff --exit-code or bundle render --site found a difference, drift --exit-code found drift, --dry-run would change something
   9    stopped: rollout watch saw the rollout paused or aborted, rollout simulate would end so
   130  interrupted
 

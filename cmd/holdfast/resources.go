@@ -29,7 +29,10 @@ const (
 	kindAssignment = "Assignment"
 )
 
-var kinds = []string{kindGroup, kindSite, kindAssignment}
+var kinds = []string{kindGroup, rollout.KindPlan, kindUser, kindSite, kindAssignment}
+
+// kindWords are what get calls them.
+var kindWords = []string{"group", "plan", "user", "site", "assignment"}
 
 // resource is one document.
 type resource struct {
@@ -155,6 +158,11 @@ func decodeResource(raw []byte) (r resource, err error) {
 	case kindGroup:
 		_, err = bundle.ParseName(r.Metadata.Name)
 		spec = &groupSpec{}
+	case rollout.KindPlan:
+		return planDocument(raw)
+	case kindUser:
+		_, err = bundle.ParseName(r.Metadata.Name)
+		spec = &userSpec{}
 	case kindSite:
 		_, err = bundle.ParseSiteID(r.Metadata.Name)
 		spec = &siteSpec{}
@@ -177,13 +185,30 @@ func decodeResource(raw []byte) (r resource, err error) {
 
 // resourceOf is a resource as the hub has it; found is false for one that it has not.
 func resourceOf(ctx context.Context, hub *api.Client, kind, name string) (r resource, found bool, err error) {
-	if kind == kindGroup {
+	switch kind {
+	case kindGroup:
 		g, err := hub.Group(ctx, bundle.Name(name))
 		if err != nil {
 			return r, false, unlessNotFound(err)
 		}
 		r, err = newResource(kind, name, groupSpec{g.Selector})
 		return r, true, err
+	case rollout.KindPlan:
+		p, err := hub.Plan(ctx, bundle.Name(name))
+		if err != nil {
+			return r, false, unlessNotFound(err)
+		}
+		r, err = planDocument(p.Plan)
+		return r, true, err
+	case kindUser:
+		users, err := hub.Users(ctx)
+		for _, u := range users {
+			if u.Name == name {
+				r, err = ofUser(u)
+				return r, true, err
+			}
+		}
+		return r, false, err
 	}
 	site, err := hub.Site(ctx, bundle.SiteID(name))
 	if err != nil {
@@ -219,19 +244,21 @@ func ofSite(kind string, site api.Site) (resource, error) {
 
 func newGet(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get KIND [NAME]", Short: "Write groups, sites and assignments as documents that apply takes",
+		Use: "get KIND [NAME]", Short: "Write groups, plans, users, sites and assignments as documents that apply takes",
 		Long: `Write resources as YAML documents, exactly as holdfast apply takes them: what is read and applied unchanged changes nothing.
-The kinds are Group, Site (labels and cordon) and Assignment (all that one site is to run). Values of bundles are written as they are.`,
-		Example: "  holdfast get group > groups.yaml\n  holdfast get assignment shop-berlin", Args: cobra.RangeArgs(1, 2),
-		ValidArgs: []string{"group", "site", "assignment"},
+The kinds are group, plan (a RolloutPlan), user (role and scope, never a token), site (labels and cordon) and assignment (all that one site is to run).
+Values of bundles are written as they are.`,
+		Example: "  holdfast get group > groups.yaml\n  holdfast get plan retail\n  holdfast get assignment shop-berlin", Args: cobra.RangeArgs(1, 2),
+		ValidArgs: kindWords,
 	}
 	f := formatYAML
 	cmd.Flags().VarP(&f, "output", "o", "yaml or json")
 	complete(cmd, "output", "yaml", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		at := slices.IndexFunc(kinds, func(kind string) bool { return strings.EqualFold(strings.TrimSuffix(args[0], "s"), kind) })
+		word := strings.TrimSuffix(strings.ToLower(args[0]), "s")
+		at := max(slices.Index(kindWords, word), slices.IndexFunc(kinds, func(kind string) bool { return strings.EqualFold(word, kind) }))
 		if at < 0 || f == formatTable {
-			return usagef(cmd, "want group, site or assignment, as yaml or json")
+			return usagef(cmd, "want %s, as yaml or json", strings.Join(kindWords, ", "))
 		}
 		hub, err := d.hub()
 		if err != nil {
@@ -258,10 +285,23 @@ func allOf(ctx context.Context, hub *api.Client, kind string, names []string) (a
 		all = append(all, r)
 		return err
 	}
-	if kind == kindGroup {
+	switch kind {
+	case kindGroup:
 		groups, err := hub.Groups(ctx)
 		for _, g := range groups {
 			err = errors.Join(err, add(newResource(kind, string(g.Name), groupSpec{g.Selector})))
+		}
+		return all, err
+	case rollout.KindPlan:
+		plans, err := hub.Plans(ctx)
+		for _, p := range plans {
+			err = errors.Join(err, add(planDocument(p.Plan)))
+		}
+		return all, err
+	case kindUser:
+		users, err := hub.Users(ctx)
+		for _, u := range users {
+			err = errors.Join(err, add(ofUser(u)))
 		}
 		return all, err
 	}
@@ -295,7 +335,7 @@ func (d *desk) writeResources(f format, all []resource) error {
 
 func newApply(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Make groups, sites and assignments what documents say",
+		Use: "apply -f FILE", Short: "Make groups, plans, users, sites and assignments what documents say",
 		Long: `Make resources what YAML documents say, as holdfast get writes them. What would change is shown first; without a terminal to ask on, --yes is needed.
 A document is the whole of its resource: a label or a bundle that it does not name is taken away. Resources without a document stay as they are.
 Values of bundles are not shown, only that they differ.`,
@@ -357,7 +397,9 @@ func (d *desk) changesOf(ctx context.Context, hub *api.Client, wanted []resource
 		switch {
 		case err != nil:
 			return nil, err
-		case !found && w.Kind != kindGroup:
+		case !found && w.Kind == kindUser:
+			return nil, &failure{code: exitNotFound, message: fmt.Sprintf("%s: the hub does not know the user", w), hint: "holdfast user add makes a user, and the token that goes with it"}
+		case !found && w.Kind != kindGroup && w.Kind != rollout.KindPlan:
 			return nil, &failure{code: exitNotFound, message: fmt.Sprintf("%s: the hub does not know the site", w), hint: "devices become sites with holdfast token create, or holdfast site add"}
 		}
 		if !bytes.Equal(is.Spec, w.Spec) {
@@ -433,6 +475,10 @@ func (c resourceChange) carryOut(ctx context.Context, hub *api.Client) error {
 		}
 		_, err := hub.SetGroup(ctx, bundle.Name(name), spec.Labels)
 		return err
+	case rollout.KindPlan:
+		return c.storePlan(ctx, hub)
+	case kindUser:
+		return c.changeUser(ctx, hub)
 	case kindSite:
 		return c.changeSite(ctx, hub, bundle.SiteID(name))
 	}

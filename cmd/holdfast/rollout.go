@@ -22,27 +22,43 @@ func newRollout(d *desk) *cobra.Command {
 }
 
 // planned are the arguments of verbs that hold a plan against the fleet.
-type planned struct{ file string }
+type planned struct{ plan string }
 
 func planFlag(cmd *cobra.Command) *planned {
 	p := &planned{}
-	cmd.Flags().StringVarP(&p.file, "plan", "p", "", "`file` with a RolloutPlan in YAML or JSON, - for stdin (default: a small canary wave, then everybody else)")
+	cmd.Flags().StringVarP(&p.plan, "plan", "p", "", "`file` with a RolloutPlan in YAML or JSON, - for stdin, or the name of a plan that the hub keeps (default: a small canary wave, then everybody else)")
 	return p
 }
 
 // defaultPlan leaves everything to the engine.
 const defaultPlan = `{"apiVersion":"` + rollout.APIVersion + `","kind":"` + rollout.KindPlan + `","metadata":{"name":"default"},"spec":{}}`
 
+// stored is the name of the plan where it is one that the hub keeps. A file without an ending is given as ./file.
+func (p *planned) stored() (bundle.Name, bool) {
+	name, err := bundle.ParseName(p.plan)
+	return name, err == nil
+}
+
 // read gives the plan in JSON, checked as far as that goes without a fleet.
-func (p *planned) read() (json.RawMessage, rollout.Plan, error) {
+func (p *planned) read(ctx context.Context, d *desk) (json.RawMessage, rollout.Plan, error) {
 	raw := []byte(defaultPlan)
-	if p.file != "" {
-		text, err := readLimited(p.file, rollout.MaxPlanSize)
+	if name, stored := p.stored(); stored {
+		hub, err := d.hub()
+		if err != nil {
+			return nil, rollout.Plan{}, err
+		}
+		kept, err := hub.Plan(ctx, name)
+		if err != nil {
+			return nil, rollout.Plan{}, withHint(err, "a plan in a file is given with its ending or its folder, for example ./"+string(name))
+		}
+		raw = kept.Plan
+	} else if p.plan != "" {
+		text, err := readLimited(p.plan, rollout.MaxPlanSize)
 		if err != nil {
 			return nil, rollout.Plan{}, err
 		}
 		if raw, err = yaml.YAMLToJSONStrict(text); err != nil {
-			return nil, rollout.Plan{}, fmt.Errorf("%s: %w", p.file, err)
+			return nil, rollout.Plan{}, fmt.Errorf("%s: %w", p.plan, err)
 		}
 	}
 	plan, err := rollout.DecodePlan(raw)

@@ -11,7 +11,7 @@ A plan whose waves overlap, select nobody, want more sites than there are, or co
 	}
 	f, plan := outputFlag(cmd), planFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		raw, _, err := plan.read()
+		raw, _, err := plan.read(cmd.Context(), d)
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ named succeed. Approvals and outside verdicts are given at once. Nothing is chan
 		if err != nil {
 			return err
 		}
-		_, read, err := plan.read()
+		_, read, err := plan.read(cmd.Context(), d)
 		if err != nil {
 			return err
 		}

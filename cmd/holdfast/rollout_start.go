@@ -9,13 +9,13 @@ func newRolloutStart(d *desk) *cobra.Command {
 		Use: "start NAME@VERSION", Short: "Start a rollout",
 		Long: `Start a rollout of a bundle version by a plan. The waves are frozen now; new and returning sites join the last one. What would happen is shown first.`,
 		Example: `  holdfast rollout start pos@1.4.2 --plan canary.yaml
-  holdfast rollout start pos@1.4.2 --plan canary.yaml --yes -o json`, Args: exactly("NAME@VERSION"),
+  holdfast rollout start pos@1.4.2 --plan retail --yes -o json`, Args: exactly("NAME@VERSION"),
 	}
 	f, plan := outputFlag(cmd), planFlag(cmd)
 	id := cmd.Flags().String("id", "", "the rollout's `id` (default: name and version)")
 	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		raw, _, err := plan.read()
+		raw, _, err := plan.read(cmd.Context(), d)
 		if err != nil {
 			return err
 		}

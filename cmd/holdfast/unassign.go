@@ -20,6 +20,7 @@ ask on, --yes is needed. Sites that are away remove it when they come back.`,
 	}
 	chosen := choiceFlags(cmd)
 	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
+	dry := cmd.Flags().Bool("dry-run", false, "show what would change and change nothing; exit with 8 if something would")
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -36,6 +37,13 @@ ask on, --yes is needed. Sites that are away remove it when they come back.`,
 		ids, err := chosen.sites(cmd.Context(), cmd, hub, args[:len(args)-1])
 		if err != nil {
 			return err
+		}
+		if *dry {
+			results, err := hub.Unassign(cmd.Context(), api.UnassignRequest{Sites: ids, Name: name, DryRun: true})
+			if err != nil {
+				return err
+			}
+			return d.showForesight(*f, results)
 		}
 		if err := d.planRemoval(cmd.Context(), hub, name, ids); err != nil {
 			return err

@@ -33,12 +33,13 @@ type Rollout struct {
 	Waves []rollout.WaveProgress `json:"waves"`
 }
 
-// RolloutRequest starts a rollout, or with DryRun says what it would be and changes nothing. Plan is a RolloutPlan in JSON.
+// RolloutRequest starts a rollout, or with DryRun says what it would be and changes nothing. It has a plan or names one that the hub keeps.
 type RolloutRequest struct {
-	ID     string          `json:"id,omitempty"` // empty: the hub gives one
-	Bundle bundle.Ref      `json:"bundle"`
-	Plan   json.RawMessage `json:"plan"`
-	DryRun bool            `json:"dryRun,omitempty"`
+	ID       string          `json:"id,omitempty"` // empty: the hub gives one
+	Bundle   bundle.Ref      `json:"bundle"`
+	Plan     json.RawMessage `json:"plan,omitempty"` // a RolloutPlan
+	PlanName bundle.Name     `json:"planName,omitempty"`
+	DryRun   bool            `json:"dryRun,omitempty"`
 }
 
 // RolloutStart is the answer: who moves when, and the rollout unless it was a dry run.

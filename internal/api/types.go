@@ -31,6 +31,10 @@
 //	GET    /v1/groups/{group}                 Group
 //	PUT    /v1/groups/{group}                 GroupRequest -> Group
 //	DELETE /v1/groups/{group}                 Group
+//	GET    /v1/plans                          []Plan
+//	GET    /v1/plans/{plan}                   Plan
+//	PUT    /v1/plans/{plan}                   PlanRequest -> Plan
+//	DELETE /v1/plans/{plan}                   Plan
 //	GET    /v1/rollouts                       []Rollout
 //	POST   /v1/rollouts                       RolloutRequest -> RolloutStart
 //	GET    /v1/rollouts/{id}                  Rollout
@@ -41,6 +45,7 @@
 //	GET    /v1/users                          []User
 //	POST   /v1/users                          UserRequest -> UserGrant           409 where the user exists
 //	POST   /v1/users/{user}/renewal           UserRenewal -> UserGrant
+//	POST   /v1/users/{user}/rights            UserRights -> User
 //	POST   /v1/users/{user}/revocation        Because -> User
 //	GET    /v1/troubles                       []string        what is not well at the hub itself
 //	GET    /v1/audit                          []AuditRecord   ?limit=
@@ -189,12 +194,14 @@ type AssignRequest struct {
 	Scope *fleetsync.Scope `json:"scope,omitempty"`
 	// AcceptLoss permits what the sites would halt as suspicious. It is for this order only.
 	AcceptLoss bool `json:"acceptLoss,omitempty"`
+	DryRun     bool `json:"dryRun,omitempty"` // say what would change, and change nothing
 }
 
 // UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.
 type UnassignRequest struct {
-	Sites []bundle.SiteID `json:"sites"`
-	Name  bundle.Name     `json:"name"`
+	Sites  []bundle.SiteID `json:"sites"`
+	Name   bundle.Name     `json:"name"`
+	DryRun bool            `json:"dryRun,omitempty"` // say what would change, and change nothing
 }
 
 // AssignResult is the outcome for one site.
@@ -203,6 +210,10 @@ type AssignResult struct {
 	Sequence uint64        `json:"sequence,omitempty"`
 	Changed  bool          `json:"changed"`
 	Error    *Problem      `json:"error,omitempty"`
+	// Of a dry run: the versions that the site is assigned now and would be then; empty for none. Changed with both the same is about values, drift or scope.
+	DryRun bool           `json:"dryRun,omitempty"`
+	From   bundle.Version `json:"from,omitempty"`
+	To     bundle.Version `json:"to,omitempty"`
 }
 
 // SiteDrift is uncorrected drift of one bundle at one site, as of At.

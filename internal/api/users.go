@@ -21,6 +21,12 @@ type UserRenewal struct {
 	Seconds int64 `json:"expiresInSeconds"`
 }
 
+// UserRights are what a user may do. They hold at once; the token stays.
+type UserRights struct {
+	Role  access.Role  `json:"role"`
+	Scope access.Scope `json:"scope,omitzero"`
+}
+
 // UserGrant is a user with its context file, which holds the token and is given out this once.
 type UserGrant struct {
 	User    User        `json:"user"`
@@ -59,6 +65,11 @@ func (c *Client) Users(ctx context.Context) ([]User, error) {
 // RenewUser gives a user another token.
 func (c *Client) RenewUser(ctx context.Context, name string, request UserRenewal) (UserGrant, error) {
 	return askJSON[UserGrant](ctx, c, request, "users", name, "renewal")
+}
+
+// ChangeUser gives a user another role or scope.
+func (c *Client) ChangeUser(ctx context.Context, name string, rights UserRights) (User, error) {
+	return askJSON[User](ctx, c, rights, "users", name, "rights")
 }
 
 // RevokeUser ends a user's token.

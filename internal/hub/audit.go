@@ -148,7 +148,7 @@ func who(r *http.Request) string { return actorOf(r.Context()).name }
 
 // targetOf is what a request was about.
 func targetOf(r *http.Request, value any) string {
-	for _, name := range []string{"site", "id", "key", "group", "user"} {
+	for _, name := range []string{"site", "id", "key", "group", "plan", "user"} {
 		if target := r.PathValue(name); target != "" {
 			return fmt.Sprintf("%.100s", target)
 		}
@@ -182,6 +182,9 @@ func targetOf(r *http.Request, value any) string {
 // assignTargets names the sites, each with its sequence or refusal, as far as a record has room.
 func assignTargets(results []api.AssignResult) string {
 	var names []string
+	if len(results) > 0 && results[0].DryRun {
+		names = append(names, "dry run:")
+	}
 	for i, result := range results {
 		if i == 20 {
 			names = append(names, fmt.Sprintf("and %d more", len(results)-i))

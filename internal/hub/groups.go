@@ -2,8 +2,6 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,7 +10,6 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
-	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // groupRecord is what GroupSubject holds. A group that was deleted stays as its name, so that every hub hears of it.
@@ -107,7 +104,7 @@ func (h *Hub) SetGroup(ctx context.Context, name bundle.Name, request api.GroupR
 // DeleteGroup forgets a group.
 func (h *Hub) DeleteGroup(ctx context.Context, name bundle.Name) (api.Group, error) {
 	err := h.changeGroup(ctx, name, func(record *groupRecord) error {
-		if record.Revision == 0 || record.Deleted {
+		if record.Selector == "" {
 			return unknownGroup(name)
 		}
 		record.Selector, record.Deleted = "", true
@@ -117,36 +114,10 @@ func (h *Hub) DeleteGroup(ctx context.Context, name bundle.Name) (api.Group, err
 }
 
 func (h *Hub) changeGroup(ctx context.Context, name bundle.Name, edit func(*groupRecord) error) error {
-	for range assignTries {
-		record := groupRecord{Name: name}
-		message, err := h.store.Get(ctx, GroupSubject(name))
-		switch {
-		case errors.Is(err, fleetsync.ErrNotFound):
-		case err != nil:
-			return fmt.Errorf("group %s: %w", name, err)
-		default:
-			if err := decodeRecord(message.Data, &record); err != nil {
-				return fmt.Errorf("group %s: its record cannot be read: %w", name, err)
-			}
-		}
-		if err := edit(&record); err != nil {
-			return err
-		}
+	return changeRecord(ctx, h, GroupSubject(name), fmt.Sprintf("group %s", name), groupRecord{Name: name}, func(record *groupRecord) error {
 		record.Revision++
-		raw, err := json.Marshal(record)
-		if err != nil {
-			return fmt.Errorf("group %s: encode: %w", name, err)
-		}
-		switch err := h.putIf(ctx, GroupSubject(name), raw, message.Sequence); {
-		case errors.Is(err, stream.ErrConflict):
-			continue
-		case err != nil:
-			return fmt.Errorf("group %s: %w", name, err)
-		}
-		h.fold(stream.Message{Subject: GroupSubject(name), Data: raw, Time: h.cfg.Now()})
-		return nil
-	}
-	return fmt.Errorf("group %s: %w %d times", name, stream.ErrConflict, assignTries)
+		return edit(record)
+	})
 }
 
 func (h *Hub) getGroups(http.ResponseWriter, *http.Request) ([]api.Group, error) {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -82,4 +84,37 @@ func decodeRecord(data []byte, record any) error {
 		return errors.New("bytes after the record")
 	}
 	return nil
+}
+
+// changeRecord edits the record of a subject, or fresh where there is none, swaps it in and folds it into the view. what names it in errors.
+func changeRecord[T any](ctx context.Context, h *Hub, subject, what string, fresh T, edit func(*T) error) error {
+	for range assignTries {
+		record := fresh
+		message, err := h.store.Get(ctx, subject)
+		switch {
+		case errors.Is(err, fleetsync.ErrNotFound):
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		default:
+			if err := decodeRecord(message.Data, &record); err != nil {
+				return fmt.Errorf("%s: its record cannot be read: %w", what, err)
+			}
+		}
+		if err := edit(&record); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(record)
+		if err != nil {
+			return fmt.Errorf("%s: encode: %w", what, err)
+		}
+		switch err := h.putIf(ctx, subject, raw, message.Sequence); {
+		case errors.Is(err, stream.ErrConflict):
+			continue
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		h.fold(stream.Message{Subject: subject, Data: raw, Time: h.cfg.Now()})
+		return nil
+	}
+	return fmt.Errorf("%s: %w %d times", what, stream.ErrConflict, assignTries)
 }

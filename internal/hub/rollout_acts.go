@@ -19,7 +19,11 @@ import (
 
 // StartRollout freezes a plan over the fleet and stores the rollout that the leader will move. A dry run says what it would be and changes nothing.
 func (h *Hub) StartRollout(ctx context.Context, request api.RolloutRequest, by rollout.Actor) (api.RolloutStart, error) {
-	plan, err := rollout.DecodePlan(request.Plan)
+	asked, err := h.planAsked(request)
+	if err != nil {
+		return api.RolloutStart{}, err
+	}
+	plan, err := rollout.DecodePlan(asked)
 	if err != nil {
 		return api.RolloutStart{}, badPlan(err)
 	}

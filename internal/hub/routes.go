@@ -88,6 +88,11 @@ func (h *Hub) table() []route {
 		writes[api.GroupRequest](h, "PUT /v1/groups/{group}", operator, fleetWide, "group set", "Make a group or give it another selector", h.putGroup),
 		writes[none](h, "DELETE /v1/groups/{group}", operator, fleetWide, "group delete", "Forget a group", h.deleteGroup),
 
+		reads("/v1/plans", viewer, fleetWide, "The stored rollout plans", h.getPlans).asking(limitAsks, continueAsks),
+		reads("/v1/plans/{plan}", viewer, fleetWide, "One stored rollout plan", h.getPlan),
+		writes[api.PlanRequest](h, "PUT /v1/plans/{plan}", operator, fleetWide, "plan set", "Store a rollout plan", h.putPlan),
+		writes[none](h, "DELETE /v1/plans/{plan}", operator, fleetWide, "plan delete", "Forget a rollout plan", h.deletePlan),
+
 		reads("/v1/rollouts", viewer, fleetWide, "The rollouts, the newest first", h.getRollouts),
 		writes[api.RolloutRequest](h, "POST /v1/rollouts", operator, fleetWide, "rollout start", "Start a rollout, or say what it would be", h.postRollout),
 		reads("/v1/rollouts/{id}", viewer, fleetWide, "One rollout", h.getRollout),
@@ -102,6 +107,7 @@ func (h *Hub) table() []route {
 		writes[api.UserRequest](h, "POST /v1/users", admin, fleetWide, "user add", "Make a user and its token", h.postUser),
 		reads("/v1/users", admin, fleetWide, "The users", h.getUsers),
 		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),
+		writes[api.UserRights](h, "POST /v1/users/{user}/rights", admin, fleetWide, "user change", "Give a user another role or scope", h.postUserRights),
 		writes[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation),
 
 		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", kind: "text/plain", handler: h.metrics.handler().ServeHTTP},
@@ -154,12 +160,10 @@ func (h *Hub) guarded(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := rt.refusal(actorOf(r.Context()))
 		if err == nil {
-			if err := rt.unknownParameter(r.URL.Query()); err != nil {
-				writeProblem(w, problemOf(err))
+			if err = rt.unknownParameter(r.URL.Query()); err == nil {
+				handler(w, r)
 				return
 			}
-			handler(w, r)
-			return
 		}
 		problem, what := problemOf(err), rt.what
 		if what == "" {

@@ -146,9 +146,13 @@ func (h *Hub) Assign(ctx context.Context, request api.AssignRequest) ([]api.Assi
 		return nil, fmt.Errorf("bundle %s: %w", ref, err)
 	}
 	wanted := fleetsync.AssignedBundle{Name: ref.Name, Version: ref.Version, Digest: entry.Digest, Values: request.Values, Drift: request.Drift, Scope: request.Scope, AcceptLoss: request.AcceptLoss}
-	return h.reassign(ctx, request.Sites, func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
+	decide := func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
 		return withBundle(current, site, signed.Manifest(), wanted, h.cfg.Now())
-	}), nil
+	}
+	if request.DryRun {
+		return h.foresee(ctx, request.Sites, ref.Name, decide), nil
+	}
+	return h.reassign(ctx, request.Sites, decide), nil
 }
 
 // Unassign takes a bundle out of the assignments of sites.
@@ -160,9 +164,13 @@ func (h *Hub) Unassign(ctx context.Context, request api.UnassignRequest) ([]api.
 	if err != nil {
 		return nil, malformed("not a bundle's name", err)
 	}
-	return h.reassign(ctx, request.Sites, func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
+	decide := func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
 		return withoutBundle(current, site, name, h.cfg.Now())
-	}), nil
+	}
+	if request.DryRun {
+		return h.foresee(ctx, request.Sites, name, decide), nil
+	}
+	return h.reassign(ctx, request.Sites, decide), nil
 }
 
 // change decides a site's next assignment; changed is false where the current one stays.

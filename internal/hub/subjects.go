@@ -40,6 +40,9 @@ const leaderSubject = "hf.leader"
 // GroupSubject holds a group (stream GROUPS).
 func GroupSubject(name bundle.Name) string { return "hf.group." + string(name) }
 
+// PlanSubject holds a rollout plan (stream PLANS).
+func PlanSubject(name bundle.Name) string { return "hf.plan." + string(name) }
+
 // UserSubject holds an access.User, seenSubject when it was last there (stream USERS, one message a subject, the hub's alone).
 func UserSubject(name string) string { return "hf.user." + name }
 

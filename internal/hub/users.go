@@ -100,7 +100,7 @@ func (u *users) shutOut(a actor, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	user := u.byName[a.name]
-	return user.Hash != a.hash || user.Barred(now) != ""
+	return user.Hash != a.hash || user.Role != a.role || user.Scope != a.scope || user.Barred(now) != ""
 }
 
 // see remembers that the user is there; note says that it is time to write it down.
@@ -203,15 +203,44 @@ func unknownUser(name string) *api.Error {
 // AddUser makes a user. Its token is in the answer and nowhere else.
 func (h *Hub) AddUser(ctx context.Context, request api.UserRequest, by string) (api.UserGrant, error) {
 	user := access.User{Name: request.Name, Role: request.Role, Scope: request.Scope, By: by}
-	if request.Scope.Group != "" {
-		h.mu.Lock()
-		_, known := h.view.Group(request.Scope.Group)
-		h.mu.Unlock()
-		if !known {
-			return api.UserGrant{}, unknownGroup(request.Scope.Group)
-		}
+	if err := h.knownScope(request.Scope); err != nil {
+		return api.UserGrant{}, err
 	}
 	return h.grant(ctx, user, request.Seconds, 0)
+}
+
+// knownScope refuses a scope by a group that there is not.
+func (h *Hub) knownScope(scope access.Scope) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.view.Group(scope.Group); scope.Group != "" && !known {
+		return unknownGroup(scope.Group)
+	}
+	return nil
+}
+
+// ChangeUser gives a user another role or scope, which holds from the next request on; what the user watches ends.
+func (h *Hub) ChangeUser(ctx context.Context, name string, rights api.UserRights) (api.User, error) {
+	if err := h.knownScope(rights.Scope); err != nil {
+		return api.User{}, err
+	}
+	for range assignTries {
+		user, sequence, err := h.user(ctx, name)
+		if err != nil {
+			return api.User{}, err
+		}
+		user.Role, user.Scope = rights.Role, rights.Scope
+		if err := user.Check(); err != nil {
+			return api.User{}, badUser(err)
+		}
+		if err := h.keepUser(ctx, user, sequence); errors.Is(err, stream.ErrConflict) {
+			continue
+		} else if err != nil {
+			return api.User{}, err
+		}
+		return h.users.shown(user), nil
+	}
+	return api.User{}, fmt.Errorf("user %s: %w %d times", name, stream.ErrConflict, assignTries)
 }
 
 // RenewUser gives a user another token, also one whose token was revoked or expired. The one before it opens nothing any more.
@@ -328,6 +357,14 @@ func (h *Hub) postUserRenewal(w http.ResponseWriter, r *http.Request) (api.UserG
 		return api.UserGrant{}, err
 	}
 	return h.RenewUser(context.WithoutCancel(r.Context()), r.PathValue("user"), request)
+}
+
+func (h *Hub) postUserRights(w http.ResponseWriter, r *http.Request) (api.User, error) {
+	request, err := decodeRequest[api.UserRights](w, r)
+	if err != nil {
+		return api.User{}, err
+	}
+	return h.ChangeUser(context.WithoutCancel(r.Context()), r.PathValue("user"), request)
 }
 
 func (h *Hub) postUserRevocation(w http.ResponseWriter, r *http.Request) (api.User, error) {

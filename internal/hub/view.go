@@ -29,6 +29,7 @@ type View struct {
 	catalog   map[bundle.Ref]CatalogEntry
 	releases  map[bundle.Digest]CatalogEntry // the same by manifest
 	groups    map[bundle.Name]groupRecord
+	plans     map[bundle.Name]planRecord
 }
 
 type siteView struct {
@@ -55,7 +56,7 @@ var (
 func NewView(hubKeys []ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
 		hubKeys: hubKeys, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
-		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{},
+		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{},
 	}
 }
 
@@ -72,6 +73,8 @@ func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 		return nil, v.foldCatalog(m)
 	case "group":
 		return nil, v.foldGroup(m)
+	case "plan":
+		return nil, v.foldPlan(m)
 	}
 	id, err := bundle.ParseSiteID(rest)
 	if err != nil {

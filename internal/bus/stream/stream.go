@@ -47,6 +47,7 @@ const (
 	Rollouts     = "ROLLOUTS"
 	RolloutParts = "ROLLOUTPARTS"
 	Groups       = "GROUPS"
+	Plans        = "PLANS"
 	Users        = "USERS"
 	Memory       = "MEMORY"
 )
@@ -98,6 +99,7 @@ var Rules = []Rule{
 	{Rollouts, []string{"hf.rollout.*", "hf.leader"}, Newest, nil, "", "heads of rollouts, and who leads them"},
 	{RolloutParts, []string{"hf.part.*.*.*"}, Newest, nil, "", "rollouts in packed chunks"},
 	{Groups, []string{"hf.group.*"}, Newest, nil, "", "named label selectors"},
+	{Plans, []string{"hf.plan.*"}, Newest, nil, "", "rollout plans by name"},
 	{Users, []string{"hf.user.*", "hf.seen.*"}, Newest, nil, "", "who may use the API, and when they last did"},
 	{Memory, []string{"hf.memory.*"}, Newest, nil, "", "what the hub itself has to remember over a start"},
 }
