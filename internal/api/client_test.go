@@ -60,7 +60,7 @@ func TestClientAsksWhatTheContractSays(t *testing.T) {
 			return err
 		},
 		`POST /v1/unassignments {"sites":["shop-1"],"name":"shop"}`: func() error {
-			_, err := client.Unassign(ctx, UnassignRequest{[]bundle.SiteID{"shop-1"}, "shop"})
+			_, err := client.Unassign(ctx, UnassignRequest{Sites: []bundle.SiteID{"shop-1"}, Name: "shop"})
 			return err
 		},
 	} {
