@@ -40,6 +40,7 @@ type runOptions struct {
 	reconnect  time.Duration
 	metricsAt  string
 	proxy      string
+	metered    bool
 	agent      agentOptions
 }
 
@@ -77,6 +78,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
 	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
 	f.StringVar(&o.proxy, "proxy", "", "`URL` of an HTTP proxy on the way to the hub, http://[user:password@]host:port, or none; default: what HTTPS_PROXY and NO_PROXY say, where a password is not seen in the list of processes")
+	f.BoolVar(&o.metered, "metered", false, "the line to the hub costs by the byte: gather what is reported for a minute")
 	f.StringVar(&o.metricsAt, "metrics-listen", "", "`host:port` for /metrics and /healthz, without TLS: a loopback or pod address; default: none")
 	cmd.MarkFlagsOneRequired("site-file", "enrol")
 	cmd.MarkFlagsMutuallyExclusive("site-file", "enrol")
@@ -111,7 +113,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, MetricsAt: o.metricsAt, Proxy: through, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
 	var hinted interface{ Hint() string }
 	switch {
 	case errors.As(err, &hinted):

@@ -56,6 +56,7 @@ type Options struct {
 	FirstApply fleetsync.FirstApply
 	Key        ed25519.PrivateKey // the site's own
 	Metrics    *Metrics           // nil: none
+	Metered    bool               // the line to the hub costs by the byte
 	Version    string
 	Epoch      string // for a new store: random, 32 hex digits
 	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
@@ -102,7 +103,7 @@ func New(opts Options) *Agent {
 	a := &Agent{opts: opts, mail: newMailbox(), words: make(chan word), ended: make(chan struct{}), saved: opts.Marks}
 	hub, former := opts.Trust.HubKeys()
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
-		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, AskEvery: askEvery, FirstApply: opts.FirstApply,
+		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, AskEvery: askEvery, FirstApply: opts.FirstApply, Metered: opts.Metered,
 		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, seal: sealOf(opts.Key), sigs: opts.Signatures, site: opts.Site.Site}

@@ -34,6 +34,7 @@ type Config struct {
 	FirstApply   fleetsync.FirstApply
 	ReserveBytes int64         // free space the store leaves; 0 is the store's default
 	ReconnectMax time.Duration // longest pause before another try to reach the hub; 0 is five minutes
+	Metered      bool          // the line to the hub costs by the byte
 	MetricsAt    string        // host:port of the metrics; empty: none
 	Proxy        *proxy.Proxy  // on the way to the hub; nil: none
 	Log          *zap.Logger
@@ -114,7 +115,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

@@ -51,6 +51,7 @@ type Edge struct {
 	rekeyed   bool                   // the hub has another key than the one that the stored assignment may be signed by
 	brought   map[bundle.Digest]bool // bundles that came by hand: they are in the store
 	exported  State
+	gathered  time.Time // when events that wait for more go out; zero: none do
 	busy      []busySignal
 	overrides map[string]override // by object
 
@@ -419,7 +420,7 @@ func (e *Edge) report(now time.Time, out *Effects) {
 	s := &e.snapshot
 	if s.dirty && (e.store.why == "" || s.next <= e.identity.Snapshots) && !s.inFlight && !s.notUntil.After(now) {
 		state := e.state(now)
-		s.last, s.dirty, s.inFlight, s.notUntil = state.Sequence, false, true, now.Add(snapshotPause)
+		s.last, s.dirty, s.inFlight, s.notUntil = state.Sequence, false, true, now.Add(e.snapshotPause())
 		if s.next++; s.next > e.identity.Snapshots {
 			e.reserveSnapshots(out)
 		}
@@ -428,8 +429,10 @@ func (e *Edge) report(now time.Time, out *Effects) {
 			out.Persist = append(out.Persist, record(keyIdentity, e.identity))
 		}
 	}
-	if from, to, ok := e.outbox.next(now); ok {
-		out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
+	if !e.gather(now) {
+		if from, to, ok := e.outbox.next(now); ok {
+			out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
+		}
 	}
 	if !e.helloAt.After(now) {
 		e.helloAt = now.Add(e.cfg.HeartBeat)
@@ -453,6 +456,7 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 		}
 		sooner(e.lookAt)
 		sooner(e.outbox.notUntil)
+		sooner(e.gathered)
 		if e.outbox.sent > e.outbox.Acked {
 			sooner(e.outbox.resendAt)
 		}

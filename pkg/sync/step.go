@@ -23,6 +23,7 @@ type EdgeConfig struct {
 	FirstApply FirstApply
 	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
 	Zone      func(name string) (*time.Location, error)
+	Metered   bool          // the line costs by the byte: reports are gathered for a minute
 	HeartBeat time.Duration // between hellos; 0 is a minute
 	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
 	MaxPending      int
