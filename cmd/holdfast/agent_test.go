@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
+	"github.com/holdfast-fleet/holdfast/internal/secret"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -70,6 +71,8 @@ func newAgent(ts *testscript.TestScript, file string) *agent {
 		Site: a.site.Site, Epoch: "0123456789abcdef0123456789abcdef", Started: time.Now().UTC(), Agent: "test", Cluster: fleetsync.ClusterStatus{Reachable: true},
 		Bundles: []fleetsync.BundleStatus{},
 	}
+	a.state.Sealing, err = secret.Statement(a.site.Site, a.key)
+	ts.Check(err)
 	return a
 }
 

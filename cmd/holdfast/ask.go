@@ -39,11 +39,11 @@ func (d *desk) password(question string, twice bool) ([]byte, error) {
 		return nil, &failure{code: exitUsage, message: "no password for the private key: " + err.Error(), hint: "set " + passwordVariable + " (it may be empty)", cause: err}
 	}
 	defer tty.Close()
-	first, err := secret(tty, question)
+	first, err := unseen(tty, question)
 	if err != nil || !twice {
 		return first, err
 	}
-	second, err := secret(tty, question+" again")
+	second, err := unseen(tty, question+" again")
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (d *desk) password(question string, twice bool) ([]byte, error) {
 	return first, nil
 }
 
-func secret(tty *os.File, question string) ([]byte, error) {
+func unseen(tty *os.File, question string) ([]byte, error) {
 	fmt.Fprintf(tty, "%s: ", question)
 	value, err := term.ReadPassword(int(tty.Fd()))
 	fmt.Fprintln(tty)

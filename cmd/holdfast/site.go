@@ -100,6 +100,9 @@ func (d *desk) addSite(cmd *cobra.Command, id bundle.SiteID, labels map[string]s
 	if err := d.writeWhole(path, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
+	if raw, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(public)); err == nil {
+		d.noteSites(cmd.Context(), hub, map[bundle.SiteID]string{id: wordsOf(raw)})
+	}
 	d.sayf("site %s added; its secret is in %s", id, path)
 	d.sayf("next: holdfast-edge run --site-file %s --data DIR", path)
 	return nil

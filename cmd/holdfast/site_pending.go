@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 func newSitePending(d *desk) *cobra.Command {
@@ -130,6 +131,9 @@ func newSiteDecision(d *desk, approve bool, verb, short, long string) *cobra.Com
 				return err
 			}
 			d.sayf("%s %s (%s)", decided.Site, decided.Status, decided.Fingerprint)
+			if approve { // the words as they were shown above
+				d.noteSites(cmd.Context(), hub, map[bundle.SiteID]string{e.Site: e.Fingerprint})
+			}
 		}
 		return nil
 	}

@@ -37,6 +37,7 @@ type Object struct {
 	body   []byte
 	packed int // length of the body before packing; 0: not packed
 	sum    [sha256.Size]byte
+	open   Opener // of a sealed secret, whose body is kept sealed; nil for all others
 	// leaves says that Kubernetes deletes the object when its work is done: a Job with ttlSecondsAfterFinished. That it is not there is
 	// then no drift, and it is not made again until it changes.
 	leaves bool
@@ -57,6 +58,9 @@ func (o *Object) Body() ([]byte, error) {
 	}
 	if sha256.Sum256(b) != o.sum {
 		return nil, fmt.Errorf("%s: the bytes in memory are not those that were verified", o.ObjectID)
+	}
+	if o.open != nil {
+		return o.open(b)
 	}
 	return b, nil
 }
@@ -105,7 +109,7 @@ func (d Desired) Pack() Desired {
 }
 
 // desire labels and hashes rendered objects.
-func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy, objects []bundle.Object) (Desired, error) {
+func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy, objects []bundle.Object, open Opener) (Desired, error) {
 	d := Desired{Ref: ref, Digest: digest, Rendered: rendered, Policy: policy, made: true, Objects: make([]Object, 0, len(objects))}
 	gates := make([]*gate.Gate, len(policy.Health))
 	for i, rule := range policy.Health {
@@ -114,13 +118,27 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 			return Desired{}, fmt.Errorf("%s: %w", ref, err)
 		}
 	}
-	probed := 0
+	probed, seen := 0, make(map[bundle.ObjectID]bool, len(objects))
 	for _, in := range objects {
 		body, err := labelled(in.JSON, string(ref.Name))
 		if err != nil {
 			return Desired{}, fmt.Errorf("%s: %s: %w", ref, in.ID, err)
 		}
+		id, sealed := in.ID.Opened()
+		if sealed {
+			if open == nil {
+				return Desired{}, &Unopened{fmt.Errorf("%s: %s: there is no key here that opens it", ref, in.ID)}
+			}
+			in.ID, in.Version = id, "v1"
+		}
+		if seen[id] {
+			return Desired{}, fmt.Errorf("%s: %s stands in it twice, once sealed", ref, id)
+		}
+		seen[id] = true
 		o := Object{Ref: Ref{in.ID, in.Version}, Stage: bundle.Stage(in), body: body, sum: sha256.Sum256(body)}
+		if sealed {
+			o.open = open
+		}
 		for _, rule := range policy.Ignore {
 			if rule.Target.Matches(in.ID) {
 				o.Ignore = append(o.Ignore, rule.Paths...)
@@ -156,6 +174,9 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 
 // keep decides what is done about drift of the object. Its body is not packed.
 func (o *Object) keep(mode bundle.DriftMode) {
+	if mode == bundle.DriftRespect && o.open != nil { // what of it is respected cannot be told from its sealed form
+		mode = bundle.DriftEnforce
+	}
 	o.Drift, o.base = mode, ""
 	if mode == bundle.DriftRespect {
 		o.base = BaseOf(o.body)

@@ -157,7 +157,7 @@ func FuzzLabelled(f *testing.F) {
 func TestPackedBodiesAreTheVerifiedBytes(t *testing.T) {
 	big := bundle.Object{ID: bundle.ObjectID{Kind: "ConfigMap", Namespace: "a", Name: "b"}, Version: "v1",
 		JSON: []byte(`{"apiVersion":"v1","data":{"k":"` + strings.Repeat("abc", 5000) + `"},"kind":"ConfigMap","metadata":{"name":"b","namespace":"a"}}`)}
-	d, err := desire(bundle.Ref{Name: "shop", Version: "1.0.0"}, "", "", bundle.Policy{}, []bundle.Object{big})
+	d, err := desire(bundle.Ref{Name: "shop", Version: "1.0.0"}, "", "", bundle.Policy{}, []bundle.Object{big}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

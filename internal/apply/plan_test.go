@@ -133,7 +133,7 @@ func TestJobThatLeavesByItselfIsNotMissed(t *testing.T) {
 		"it stays":                  {``, Gone},
 		"no time is given":          {`"ttlSecondsAfterFinished":null,`, Gone},
 	} {
-		d, err := desire(bundle.Ref{Name: "shop", Version: "1.0.0"}, "", "", bundle.Policy{}, []bundle.Object{job(c.ttl)})
+		d, err := desire(bundle.Ref{Name: "shop", Version: "1.0.0"}, "", "", bundle.Policy{}, []bundle.Object{job(c.ttl)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,6 +34,8 @@ var rules = []rule{
 		"rollouts are decided without I/O, so that the desk explains and simulates with the very same reducer"},
 	{"internal/access", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"who may do what is decided without I/O and without anyone else's code"},
+	{"internal/secret", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
+		"what is sealed and opened depends on nobody's code but ours and the standard library's, and goes nowhere by itself"},
 	{"internal/enrol", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"who becomes a site is decided without I/O and without anyone else's code"},
 	{"internal/enrol/device", []string{module + "internal/hub", module + "internal/api", module + "internal/bus"},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/edge/local"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/internal/secret"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -102,9 +103,13 @@ func New(opts Options) *Agent {
 	}
 	a := &Agent{opts: opts, mail: newMailbox(), words: make(chan word), ended: make(chan struct{}), saved: opts.Marks}
 	hub, former := opts.Trust.HubKeys()
+	sealing, err := secret.Statement(opts.Site.Site, opts.Key)
+	if err != nil {
+		opts.Log.Error("no secrets can be sealed for this site", zap.Error(err))
+	}
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, AskEvery: askEvery, FirstApply: opts.FirstApply, Metered: opts.Metered,
-		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second,
+		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second, Sealing: sealing,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, seal: sealOf(opts.Key), sigs: opts.Signatures, site: opts.Site.Site}
 	a.fetcher = newFetcher(a.contents, opts.Link, func(message string) { a.mail.put(fleetsync.Damage{Message: message}) })

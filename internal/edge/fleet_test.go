@@ -319,7 +319,7 @@ func (s *site) start() *site {
 	s.mu.Unlock()
 	agent := New(Options{
 		Site: &fleetsync.SiteFile{Site: shop1}, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
-		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
+		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log).Opening(opener(s.t, s.desk.site)), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
 		Key: s.desk.site, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})
 	s.agent = agent

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/buildinfo"
 	"github.com/holdfast-fleet/holdfast/internal/kube"
 	"github.com/holdfast-fleet/holdfast/internal/proxy"
+	"github.com/holdfast-fleet/holdfast/internal/secret"
 	"github.com/holdfast-fleet/holdfast/internal/store"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
@@ -112,9 +113,13 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 		return fmt.Errorf("site %s: %w", site.Site, err)
 	}
 	defer disconnect()
+	sealing, err := secret.KeyOf(who.key)
+	if err != nil {
+		return err
+	}
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
-		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
+		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log).Opening(sealing.Open)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
 		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,

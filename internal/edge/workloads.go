@@ -24,6 +24,7 @@ type KubeWorkloads struct {
 	policy   Policy
 	store    fleetsync.Store
 	log      *zap.Logger
+	open     apply.Opener // of sealed secrets; nil: they are refused
 	// watchdog reads what the agent's watchdog remembers.
 	watchdog func(context.Context) (watchdog.Memory, error)
 
@@ -52,6 +53,12 @@ func NewWorkloads(cluster apply.Cluster, policy Policy, store fleetsync.Store, l
 	}
 	w.executor = apply.NewExecutor(cluster, apply.Options{})
 	w.watcher = apply.NewWatcher(w.executor, w.told)
+	return w
+}
+
+// Opening has sealed secrets opened with open. It is called before anything else.
+func (w *KubeWorkloads) Opening(open apply.Opener) *KubeWorkloads {
+	w.open = open
 	return w
 }
 
@@ -205,10 +212,11 @@ func (w *KubeWorkloads) prepare(run fleetsync.Run, load func(bundle.Digest) (ver
 	if err != nil {
 		return apply.Desired{}, apply.Inventory{}, err
 	}
-	desired, err := apply.Prepare(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values}, scope)
+	desired, err := apply.PrepareOpening(verified, render.Inputs{Labels: run.Labels, Values: run.Bundle.Values}, scope, w.open)
 	var beyond *apply.Failure
+	var unopened *apply.Unopened
 	switch {
-	case errors.As(err, &beyond):
+	case errors.As(err, &beyond), errors.As(err, &unopened):
 		return apply.Desired{}, apply.Inventory{}, err
 	case err != nil:
 		return apply.Desired{}, apply.Inventory{}, &unrenderable{err}
@@ -300,6 +308,9 @@ func (u *unrenderable) Unwrap() error { return u.error }
 // reasonOutside says that a bundle would go beyond its assignment's scope or the site's policy; nothing was asked of the cluster.
 const reasonOutside = "OutsideScope"
 
+// reasonSealed says that a secret in a bundle is not sealed for this site's present key, or damaged; nothing was asked of the cluster.
+const reasonSealed = "CannotOpenSecret"
+
 // blame says in a Ran why it did not end well.
 func blame(err error, ran *fleetsync.Ran) {
 	ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeFailed, "Failed", err.Error()
@@ -308,7 +319,10 @@ func blame(err error, ran *fleetsync.Ran) {
 	var beyond *outside
 	var back *takenBack
 	var f *apply.Failure
+	var unopened *apply.Unopened
 	switch {
+	case errors.As(err, &unopened):
+		ran.Outcome, ran.Reason = fleetsync.OutcomeRejected, reasonSealed
 	case errors.As(err, &back):
 		ran.Outcome, ran.Reason = fleetsync.OutcomeHalted, "AgentTakenBack"
 	case errors.As(err, &beyond):

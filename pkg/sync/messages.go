@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -118,6 +119,8 @@ type State struct {
 	Store string `json:"store,omitempty"`
 	// Trust is the root of trust that the site believes.
 	Trust TrustStatus `json:"trust,omitzero"`
+	// Sealing is the site's signed statement of the key that secrets are sealed with for it (internal/secret).
+	Sealing json.RawMessage `json:"sealing,omitempty"`
 	// Traffic is what went over the line to the hub, by the site's count.
 	Traffic TrafficStatus `json:"traffic,omitzero"`
 	// Credential is when the site's credential for the bus expires; zero: never, or the site does not say.

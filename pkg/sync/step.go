@@ -2,6 +2,7 @@ package sync
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -22,8 +23,10 @@ type EdgeConfig struct {
 	// FirstApply is the site's policy for what is new; empty: FirstApplyLease.
 	FirstApply FirstApply
 	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
-	Zone      func(name string) (*time.Location, error)
-	Metered   bool          // the line costs by the byte: reports are gathered for a minute
+	Zone    func(name string) (*time.Location, error)
+	Metered bool // the line costs by the byte: reports are gathered for a minute
+	// Sealing is the site's signed statement of its sealing key (internal/secret), for reports; nil: secrets cannot be sealed for it.
+	Sealing   json.RawMessage
 	HeartBeat time.Duration // between hellos; 0 is a minute
 	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
 	MaxPending      int

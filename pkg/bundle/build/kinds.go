@@ -3,6 +3,8 @@ package build
 import (
 	"slices"
 	"strings"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 type groupKind struct{ group, kind string }
@@ -19,6 +21,7 @@ func (k kindInfo) serves(version string) bool {
 
 // builtin are the kinds that API servers of Kubernetes 1.29 to 1.37 define themselves and that last. Reviews and other kinds that
 // are only asked and never stored are left out: nothing could keep them as they are. Made from the +genclient marks of k8s.io/api.
+// Sealed secrets are among them: at a site they are Secrets.
 var builtin = map[groupKind]kindInfo{
 	{"", "ConfigMap"}:             {true, "v1"},
 	{"", "Endpoints"}:             {true, "v1"},
@@ -86,6 +89,7 @@ var builtin = map[groupKind]kindInfo{
 	{"storage.k8s.io", "VolumeAttributesClass"}:                          {false, "v1 v1alpha1 v1beta1"},
 	{"storagemigration.k8s.io", "StorageVersionMigration"}:               {false, "v1 v1alpha1 v1beta1"},
 	{"apiextensions.k8s.io", "CustomResourceDefinition"}:                 {false, "v1"},
+	{bundle.SealedGroup, bundle.SealedKind}:                              {true, "v1"},
 	{"apiregistration.k8s.io", "APIService"}:                             {false, "v1"},
 }
 
