@@ -30,6 +30,7 @@ const (
 
 	memoryRole = "memory"
 	deadRole   = "dead disk"
+	rekeyRole  = "rekey"
 
 	exitOK, exitDamaged, exitLost, exitOther = 0, 10, 11, 12
 )
@@ -42,6 +43,8 @@ func TestMain(m *testing.M) {
 		os.Exit(openAndCompare(dir))
 	case deadRole:
 		os.Exit(surviveDeadDisk(dir))
+	case rekeyRole:
+		os.Exit(rekeyForEver(dir))
 	case memoryRole:
 		os.Exit(useMemory(dir))
 	}
@@ -58,7 +61,7 @@ func fdatasync(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }
 
 // writeForEver commits pairs and says each one that is acknowledged.
 func writeForEver(dir string) int {
-	s, err := Open(small(dir))
+	s, err := Open(keyed(dir, 1))
 	if err != nil {
 		fmt.Println("error", err)
 		return exitOther
@@ -93,7 +96,7 @@ func TestF03_KilledInTheMidstOfCommits(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	for round := range 8 {
 		acked, head := writeUntil(t, dir, 21+17*round, func(writer *os.Process) { _ = writer.Kill() })
-		o := small(dir)
+		o := keyed(dir, 1)
 		o.WantHead = head
 		s, err := Open(o)
 		if err != nil {

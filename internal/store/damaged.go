@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -97,49 +95,6 @@ func countOpening(dir string) error {
 		return fmt.Errorf("store %s: %w", dir, err)
 	}
 	return nil
-}
-
-// writeMarker makes it known that there is a store, so that an empty database is never taken for a new one.
-func writeMarker(dir string, key []byte) error {
-	f, err := os.OpenFile(filepath.Join(dir, markerFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("store %s: %w", dir, err)
-	}
-	_, werr := f.WriteString(marker(key))
-	if err := errors.Join(werr, f.Sync(), f.Close(), syncDir(dir)); err != nil {
-		return fmt.Errorf("store %s: marker: %w", dir, err)
-	}
-	return nil
-}
-
-const markerLine = "holdfast store, format 1, key "
-
-func marker(key []byte) string {
-	name := "none"
-	if len(key) > 0 {
-		sum := sha256.Sum256(append([]byte("holdfast store key\x00"), key...))
-		name = hex.EncodeToString(sum[:8])
-	}
-	return markerLine + name + "\n"
-}
-
-// checkKey tells whether the marker proves the key to be the one the store was made with, and refuses another one.
-// A marker that cannot be read proves nothing.
-func checkKey(dir string, key []byte) (right bool, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, markerFile))
-	got := string(b)
-	if err != nil || len(got) > 100 || !strings.HasPrefix(got, markerLine) {
-		return false, nil
-	}
-	switch {
-	case got == marker(key):
-		return true, nil
-	case got == marker(nil):
-		return false, fmt.Errorf("store %s: it was made without an encryption key, and one is given", dir)
-	case len(key) == 0:
-		return false, fmt.Errorf("store %s: it is encrypted, and no key is given", dir)
-	}
-	return false, fmt.Errorf("store %s: the encryption key is not the one it was made with", dir)
 }
 
 func syncDir(dir string) error {

@@ -92,7 +92,7 @@ func TestF04_PowerCut(t *testing.T) {
 	for round := range cuts(t) {
 		acked, head := writeUntil(t, dir, 1+random.IntN(60), func(*os.Process) { disk.CutPower(t) })
 		disk.Remount(t)
-		o := small(dir)
+		o := keyed(dir, 1)
 		o.WantHead = head
 		s, err := Open(o)
 		if err != nil {

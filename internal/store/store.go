@@ -17,8 +17,10 @@
 //	    Badger writes to mapped memory and a full disk kills the process. Deletes are allowed far below the reserve. A ballast file
 //	    gives the room to open and to delete on a disk that others filled.
 //	S5  A damaged store is *Damaged, never an empty one, also where opening it kills the process: the fifth try gives up.
+//	S6  With a key nothing of keys and values stands in the files in the clear. Another key, or none, is *WrongKey and changes nothing. A change of the
+//	    key, and the change from none to one, may be cut off anywhere and goes on at the next Open with the same keys.
 //
-// Layout of the directory: db/ is Badger's, marker says that a store was made here and with which key, head is the second copy of the head, ballast is
+// Layout of the directory: db/ is Badger's, db.new/ an encrypted copy of it that is being made, marker says that a store was made here and with which key, head is the second copy of the head, ballast is
 // the ballast, opening counts unfinished attempts to open, lock is locked while the store is open.
 //
 // In Badger a record's key is "d" and the key; its value is a version byte (1), the SHA-256 over key length, key and value, and the value.
@@ -67,8 +69,10 @@ type Options struct {
 	BallastBytes int64
 	// WantHead is the newest Store.Head the owner knows of, or empty. A store whose head is older, or is of another store, is *Damaged.
 	WantHead string
-	// Key encrypts at rest: 16, 24 or 32 bytes, or empty for none. A store keeps the choice it was made with.
+	// Key encrypts at rest: 16, 24 or 32 bytes, or empty for none. A store that was made without is copied into an encrypted one, which takes its place.
 	Key []byte
+	// Former are keys from before, as long as Key: a store that has one of them is changed to Key.
+	Former [][]byte
 }
 
 // Store is a fleetsync.Store on Badger.
@@ -141,11 +145,11 @@ func (s *Store) open(o Options, want []Head) (err error) {
 		_ = os.Remove(filepath.Join(s.dir, openingFile))
 	}()
 	made := exists(filepath.Join(s.dir, markerFile))
-	keyIsRight, err := checkKey(s.dir, o.Key)
+	keyIsRight, err := s.unlock(o, want)
 	if err != nil {
 		return err
 	}
-	db, err := badger.Open(badgerOptions(o))
+	db, err := badger.Open(badgerOptions(o, dbDir))
 	if errors.Is(err, badger.ErrEncryptionKeyMismatch) && keyIsRight {
 		return &Damaged{s.dir, fmt.Errorf("its key registry does not fit the right key: %w", err)}
 	}
@@ -162,7 +166,7 @@ func (s *Store) open(o Options, want []Head) (err error) {
 		return damagedUnlessSystem(s.dir, err)
 	}
 	if !made {
-		if err := writeMarker(s.dir, o.Key); err != nil {
+		if err := writeMarker(s.dir, nameOfKey(o.Key)); err != nil {
 			return err
 		}
 	}
@@ -174,8 +178,8 @@ func (s *Store) open(o Options, want []Head) (err error) {
 }
 
 // badgerOptions keeps everything in the LSM tree, so that there is no value log to collect, and memory small.
-func badgerOptions(o Options) badger.Options {
-	b := badger.DefaultOptions(filepath.Join(o.Dir, dbDir)).
+func badgerOptions(o Options, name string) badger.Options {
+	b := badger.DefaultOptions(filepath.Join(o.Dir, name)).
 		WithSyncWrites(true).
 		WithLogger(chatter{o.Log.Sugar()}).
 		WithCompression(options.None). // contents are compressed already
