@@ -32,7 +32,7 @@ right, also while the hub is away, for as long as it takes.
 Exit codes: 0 ended when asked to, 1 failed, 2 called wrongly.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(newRun(), newStatus(), newEvents(), newBusy(), newOverride(), newDoctor(), newImport(), newExportReport(), newPermissions(), newWatchdog(), &cobra.Command{
+	root.AddCommand(newRun(), newStatus(), newEvents(), newBusy(), newOverride(), newDoctor(), newImport(), newExportReport(), newPermissions(), newStore(), newWatchdog(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), buildinfo.Version())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -29,6 +28,7 @@ type runOptions struct {
 	keyFile    string
 	hostRoot   string
 	data       string
+	storeKey   string
 	kubeconfig string
 	account    string
 	accountsIn []string
@@ -65,6 +65,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.keyFile, "identity-key-file", "", "file with a secret that seals the device's key in the data folder")
 	f.StringVar(&o.hostRoot, "host-root", "/", "where the machine's root file system is: its serial number and machine id are read below it")
 	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
+	f.StringVar(&o.storeKey, "store-key", "", storeKeyUsage)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
 	f.StringVar(&o.account, "service-account", "", "`namespace/name` of the service account that bundles act as whose assignment names none; default: the agent's own identity")
 	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch, whatever the hub says")
@@ -113,13 +114,9 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
-	var hinted interface{ Hint() string }
-	switch {
-	case errors.As(err, &hinted):
-		return failed(err, hinted.Hint())
-	case err != nil:
-		return failed(err, "")
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, StoreKey: o.storeKey, Namespace: podNamespace(o.kubeconfig), Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
+	if err != nil {
+		return withHint(err)
 	}
 	return nil
 }

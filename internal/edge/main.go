@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -30,6 +31,8 @@ type Config struct {
 	HostRoot     string // where the machine's root file system is, for its serial number and id; empty is /
 	Node         string // the node this agent is on; empty: the only one
 	Dir          string // store and anchor; made where it is missing
+	StoreKey     string // where the store's key is; empty: Keyed says
+	Namespace    string // of the agent's pod; empty: it runs in none
 	Cluster      *rest.Config
 	Policy       Policy
 	FirstApply   fleetsync.FirstApply
@@ -42,6 +45,10 @@ type Config struct {
 
 	open  func(store.Options) (opened, error)       // nil: store.Open
 	reach func(*rest.Config) (apply.Cluster, error) // nil: kube.Connect
+}
+
+func (c Config) keyed() Keyed {
+	return Keyed{Dir: c.Dir, StoreKey: c.StoreKey, Namespace: c.Namespace, Log: c.Log, Cluster: func() (*kube.Conn, error) { return kube.Connect(c.Cluster) }}
 }
 
 // hinted is an error with a hint for whoever started the agent.
@@ -62,11 +69,24 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	memory, err := remember(c)
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return hinted{fmt.Errorf("data folder: %w", err), "--data must name a folder this user may write to"}
+	}
+	source, ring, err := c.keyed().obtain(ctx, c.StoreKey)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	memory, err := remember(c, ring)
 	if err != nil {
 		return err
 	}
 	defer memory.close(c.Log)
+	if err := settle(ctx, source, ring); err != nil {
+		c.Log.Warn("the key from before stays beside the new one: the store does not need it", zap.Error(err))
+	}
 	var metrics *Metrics
 	if c.MetricsAt != "" {
 		metrics = NewMetrics(c.Dir)

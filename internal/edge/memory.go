@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/store"
+	"github.com/holdfast-fleet/holdfast/internal/storekey"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/anchor"
@@ -26,8 +27,8 @@ type memory struct {
 }
 
 // remember opens store and anchor. A damaged store is set aside and a new one begun: the workloads are left alone, the counters come from
-// the anchor, everything else from the hub.
-func remember(c Config) (_ *memory, err error) {
+// the anchor, everything else from the hub. With the wrong key, or none, nothing is touched.
+func remember(c Config, ring storekey.Ring) (_ *memory, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, hinted{fmt.Errorf("data folder: %w", err), "--data must name a folder this user may write to"}
 	}
@@ -44,6 +45,9 @@ func remember(c Config) (_ *memory, err error) {
 	if m.open == nil {
 		m.open = func(o store.Options) (opened, error) { return store.Open(o) }
 	}
+	if !ring.Empty() {
+		m.options = withKey(m.options, ring)
+	}
 	m.anchored, err = file.Load()
 	if err != nil && !errors.Is(err, anchor.ErrDamaged) {
 		return nil, err
@@ -56,12 +60,21 @@ func remember(c Config) (_ *memory, err error) {
 	if errors.As(err, &damaged) {
 		err = m.setAside(damaged)
 	}
+	if errors.Is(err, fleetsync.ErrNoSpace) && !ring.Empty() && !store.Encrypted(m.options.Dir) {
+		// An agent that keeps the site right in the clear is worth more than none; the next start tries again.
+		c.Log.Error("the store stays in the clear: there is no room to encrypt it", zap.Error(err))
+		m.options.Key, m.options.Former = nil, nil
+		m.store, err = m.openStore(m.anchored.StoreHead)
+	}
 	return m, explained(err, c.Dir)
 }
 
 // explained adds a hint for what a person can do something about.
 func explained(err error, dir string) error {
+	wrong := (*store.WrongKey)(nil)
 	switch {
+	case errors.As(err, &wrong):
+		return hinted{err, hintWrongKey}
 	case errors.Is(err, store.ErrInUse):
 		return hinted{err, "another holdfast-edge runs on this folder; one site has one agent"}
 	case errors.Is(err, os.ErrPermission):

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	"github.com/holdfast-fleet/holdfast/internal/storekey"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/verifytest"
@@ -25,7 +26,7 @@ import (
 // realLife begins a life with the real store, the real anchor and a real API server; only the bus is the twin.
 func realLife(t *testing.T, d *desk, c *cluster.Cluster, dir string) (end func()) {
 	t.Helper()
-	m, err := remember(Config{Dir: dir, ReserveBytes: 1 << 20, Log: zap.NewNop()})
+	m, err := remember(Config{Dir: dir, ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestF07_RecordThatCannotBeRead(t *testing.T) {
 	l.steps()[0]()
 	l.halt()
 	tamper(t, l.disk.Open(), fleetsync.RecordPrefix+"assignment", func([]byte) []byte { return []byte("garbage") })
-	m, err := remember(Config{Dir: t.TempDir(), ReserveBytes: 1 << 20, Log: zap.NewNop()})
+	m, err := remember(Config{Dir: t.TempDir(), ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,3 +194,6 @@ func TestF07_RecordThatCannotBeRead(t *testing.T) {
 		t.Errorf("the new store: %v", err)
 	}
 }
+
+// aRing has the key of the stores of tests.
+var aRing = storekey.Fresh()
