@@ -113,12 +113,19 @@ func TestT15_NothingInstalledHasMoreThanItNeeds(t *testing.T) {
 		charted(t, "helm/holdfast-hub", "fleet", object{"podDisruptionBudget": object{"enabled": true}, "service": object{"type": "LoadBalancer"}, "storageClass": "fast",
 			"extraArgs": []any{"--nats-url=tls://nats:4222"}, "networkPolicy": object{"enabled": true, "egressPorts": []any{4222}}}),
 	}
-	pods := 0
+	pods, roles := 0, 0
 	for _, objects := range everything {
 		for name, o := range objects {
 			switch o["kind"] {
 			case "ClusterRole", "ClusterRoleBinding":
 				t.Errorf("%s: rights over a whole cluster", name)
+			case "Role":
+				roles++
+				checkRole(t, name, o)
+			case "Secret":
+				if o["data"] != nil || o["stringData"] != nil {
+					t.Errorf("%s is not empty: everybody who installs would have it", name)
+				}
 			case "ServiceAccount":
 				if o["automountServiceAccountToken"] != false {
 					t.Errorf("%s mounts its token everywhere", name)
@@ -131,6 +138,21 @@ func TestT15_NothingInstalledHasMoreThanItNeeds(t *testing.T) {
 	}
 	if pods != 4 {
 		t.Errorf("%d workloads were looked at, want 4", pods)
+	}
+	if roles != 4 {
+		t.Errorf("%d roles were looked at, want 4", roles)
+	}
+}
+
+// checkRole wants no wildcard, and Secrets to be read and patched by name only.
+func checkRole(t *testing.T, name string, role object) {
+	t.Helper()
+	for _, rule := range role["rules"].([]any) {
+		rule := rule.(object)
+		said := fmt.Sprint(rule["verbs"], rule["apiGroups"], rule["resources"], rule["resourceNames"])
+		if strings.Contains(said, "*") || strings.Contains(said, "secrets") && said != "[get patch] [] [secrets] [holdfast-edge-store-key]" {
+			t.Errorf("%s: %s", name, said)
+		}
 	}
 }
 

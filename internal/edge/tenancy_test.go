@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -250,6 +251,7 @@ func TestT15_TheDefaultInstallationIsEnough(t *testing.T) {
 		t.Errorf("removal: %+v", ran)
 	}
 	x.mayNothingElse()
+	x.keepsTheStoreKey()
 	x.runs()
 }
 
@@ -270,8 +272,11 @@ func (x *installation) mayNothingElse() {
 			}
 		}
 		var want []string
-		if namespace == "holdfast-bundles" {
+		switch namespace {
+		case "holdfast-bundles":
 			want = []string{"[impersonate] [] [serviceaccounts] []"}
+		case "holdfast-system":
+			want = []string{"[get patch] [] [secrets] [" + StoreKeySecret + "]"}
 		}
 		if !slices.Equal(more, want) {
 			x.t.Errorf("in %s the agent may %q, want %q", namespace, more, want)
@@ -279,12 +284,33 @@ func (x *installation) mayNothingElse() {
 	}
 	for _, a := range []authorizationv1.ResourceAttributes{
 		{Verb: "list", Resource: "secrets"}, {Verb: "get", Resource: "secrets", Namespace: "holdfast-system"}, {Verb: "list", Resource: "configmaps"},
+		{Verb: "get", Resource: "secrets", Namespace: "holdfast-system", Name: "holdfast-enrolment"}, {Verb: "get", Resource: "secrets", Namespace: "shop", Name: StoreKeySecret},
+		{Verb: "list", Resource: "secrets", Namespace: "holdfast-system", Name: StoreKeySecret}, {Verb: "delete", Resource: "secrets", Namespace: "holdfast-system", Name: StoreKeySecret},
+		{Verb: "create", Resource: "secrets", Namespace: "holdfast-system"},
 		{Verb: "impersonate", Resource: "users"}, {Verb: "impersonate", Resource: "groups"}, {Verb: "impersonate", Resource: "serviceaccounts", Namespace: "kube-system"},
 		{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "holdfast-bundles"}, {Verb: "create", Resource: "pods", Namespace: "holdfast-system"},
 	} {
 		if x.may("system:serviceaccount:holdfast-system:holdfast-edge", a) {
 			x.t.Errorf("the agent itself may %s %s/%s in %q", a.Verb, a.Resource, a.Subresource, a.Namespace)
 		}
+	}
+}
+
+// keepsTheStoreKey makes the store's key as the agent does at its first start, changes it, and wants it to outlive that the edge is installed again.
+func (x *installation) keepsTheStoreKey() {
+	x.t.Helper()
+	k := Keyed{Dir: x.t.TempDir(), Namespace: "holdfast-system", Cluster: func() (*kube.Conn, error) { return kube.Connect(x.agent) }, Log: zap.NewNop()}
+	source, first, err := k.obtain(x.t.Context(), "")
+	if err != nil || source.String() != "secret:holdfast-system/"+StoreKeySecret {
+		x.t.Fatalf("the store's key is in %v, %v", source, err)
+	}
+	next := first.Next()
+	if err := source.Write(x.t.Context(), next); err != nil {
+		x.t.Fatal(err)
+	}
+	x.install("../../deploy/edge")
+	if _, again, err := k.obtain(x.t.Context(), ""); err != nil || !bytes.Equal(again.Encode(), next.Encode()) {
+		x.t.Errorf("installed again, the store's key is another one, %v", err)
 	}
 }
 
