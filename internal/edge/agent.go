@@ -29,8 +29,8 @@ import (
 type Workloads interface {
 	// Watch watches the cluster until ctx ends. What is seen goes to sink, which never blocks: ClusterSeen, HealthSeen, DriftSeen and Corrected.
 	Watch(ctx context.Context, sink func(fleetsync.Input))
-	// Run applies and watches, or removes.
-	Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran
+	// Run applies and watches, or removes. It tells once how it ended, before anything is told of what it watches.
+	Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran))
 	// Prefetch pulls the images of a version and applies nothing of it; what it tells on the way is Progress.
 	Prefetch(ctx context.Context, prefetch fleetsync.Prefetch, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Prefetched)) fleetsync.Prefetched
 	// Correct asks for one object to be put back, without waiting; the answer is a Corrected.
@@ -381,7 +381,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	if e.Run != nil {
 		run := *e.Run
 		a.work.Go(func() {
-			a.mail.put(a.opts.Workloads.Run(ctx, run, a.contents.load))
+			a.opts.Workloads.Run(ctx, run, a.contents.load, func(ran fleetsync.Ran) { a.mail.put(ran) })
 			a.opts.Rest()
 		})
 	}

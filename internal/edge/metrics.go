@@ -145,11 +145,12 @@ type timed struct {
 	metrics *Metrics
 }
 
-func (t timed) Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
+func (t timed) Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran)) {
 	begun := time.Now()
-	ran := t.Workloads.Run(ctx, run, load)
-	t.metrics.applies.WithLabelValues(string(ran.Outcome)).Observe(time.Since(begun).Seconds())
-	return ran
+	t.Workloads.Run(ctx, run, load, func(ran fleetsync.Ran) {
+		t.metrics.applies.WithLabelValues(string(ran.Outcome)).Observe(time.Since(begun).Seconds())
+		tell(ran)
+	})
 }
 
 // measured are the workloads, measured where there is something to measure with.

@@ -16,8 +16,8 @@ import (
 
 type oneRun struct{ Workloads }
 
-func (oneRun) Run(context.Context, fleetsync.Run, func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
-	return fleetsync.Ran{Outcome: fleetsync.OutcomeRejected}
+func (oneRun) Run(_ context.Context, _ fleetsync.Run, _ func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran)) {
+	tell(fleetsync.Ran{Outcome: fleetsync.OutcomeRejected})
 }
 
 func TestT28_TheAgentsMetricsTellNoNames(t *testing.T) {
@@ -44,7 +44,7 @@ func TestT28_TheAgentsMetricsTellNoNames(t *testing.T) {
 	}
 	m.link(true)
 	m.told(fleetsync.EventDriftCorrected)
-	m.measured(oneRun{}).Run(t.Context(), fleetsync.Run{}, nil)
+	m.measured(oneRun{}).Run(t.Context(), fleetsync.Run{}, nil, func(fleetsync.Ran) {})
 	m.state = &fleetsync.State{
 		Site: "secret-site", Store: "storageDegraded: secret", Cluster: fleetsync.ClusterStatus{Reachable: true, Message: "secret"}, Outbox: fleetsync.OutboxStatus{Next: 8, Acked: 3, Dropped: 2},
 		Bundles: []fleetsync.BundleStatus{{Name: "secret-a", Phase: fleetsync.PhaseCurrent, Corrected: 4, Message: "secret"}, {Name: "secret-b", Phase: fleetsync.PhaseFailed, DriftCount: 3}},

@@ -153,7 +153,12 @@ func (x *installation) run(name bundle.Name, scope *fleetsync.Scope, objects ...
 		m.Name, m.Policy = name, bundle.Policy{Prune: true, Drift: bundle.DriftEnforce}
 	})
 	x.contents[v.Digest()] = v
-	return x.workloads.Run(x.t.Context(), fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: name, Version: v.Manifest().Version, Digest: v.Digest(), Scope: scope}, Spec: string(name)}, x.load)
+	return x.ran(fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: name, Version: v.Manifest().Version, Digest: v.Digest(), Scope: scope}, Spec: string(name)})
+}
+
+func (x *installation) ran(run fleetsync.Run) (ran fleetsync.Ran) {
+	x.workloads.Run(x.t.Context(), run, x.load, func(r fleetsync.Ran) { ran = r })
+	return ran
 }
 
 func (x *installation) load(digest bundle.Digest) (verify.Verified, error) {
@@ -246,7 +251,7 @@ func TestT15_TheDefaultInstallationIsEnough(t *testing.T) {
 		}
 	}
 
-	ran = x.workloads.Run(t.Context(), fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: "shop"}, Remove: true}, x.load)
+	ran = x.ran(fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: "shop"}, Remove: true})
 	if ran.Outcome != fleetsync.OutcomeApplied || ran.Pruned != 1 || get("shop", "a") {
 		t.Errorf("removal: %+v", ran)
 	}

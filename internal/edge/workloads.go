@@ -28,6 +28,7 @@ type KubeWorkloads struct {
 	// watchdog reads what the agent's watchdog remembers.
 	watchdog func(context.Context) (watchdog.Memory, error)
 
+	running sync.Mutex // through a Run and what it leaves watched
 	mu      sync.Mutex
 	sink    func(fleetsync.Input)
 	specs   map[bundle.Digest]string     // by what was rendered
@@ -102,27 +103,33 @@ func driftOf(d apply.Drift) fleetsync.Drift {
 	return fleetsync.Drift{Object: d.Object.String(), Kind: kind, Paths: d.Paths, Managers: d.Managers, At: d.At, Message: d.Message}
 }
 
-// Run applies and watches a bundle, or removes it.
-func (w *KubeWorkloads) Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
+// Run applies and watches a bundle, or removes it. What is watched is healthy or not of an apply that must be known to have ended: so its end is
+// told first.
+func (w *KubeWorkloads) Run(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran)) {
+	w.running.Lock()
+	defer w.running.Unlock()
 	w.watcher.Hold(run.Bundle.Name)
 	ran := fleetsync.Ran{Name: run.Bundle.Name, Spec: run.Spec, Remove: run.Remove, Outcome: fleetsync.OutcomeApplied}
+	watch := func() {}
 	var err error
 	if run.Remove {
 		err = w.remove(ctx, run.Bundle.Name, &ran)
 	} else {
-		err = w.apply(ctx, run, load, &ran)
+		watch, err = w.apply(ctx, run, load, &ran)
 	}
 	if err != nil {
 		blame(err, &ran)
 	}
-	return ran
+	tell(ran)
+	watch()
 }
 
-func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), ran *fleetsync.Ran) error {
+// apply gives what is to be watched afterwards.
+func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), ran *fleetsync.Ran) (watch func(), err error) {
+	asBefore := func() { w.watcher.Release(run.Bundle.Name) }
 	desired, inventory, err := w.prepare(run, load)
 	if err != nil {
-		w.watcher.Release(run.Bundle.Name)
-		return err
+		return asBefore, err
 	}
 	w.mu.Lock()
 	w.specs[desired.Rendered] = run.Spec
@@ -130,8 +137,7 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	ran.Rendered, ran.Objects = desired.Rendered, len(desired.Objects)
 	if run.Bundle.Name == w.policy.Agent.Name {
 		if err := w.begin(ctx, run); err != nil {
-			w.watcher.Release(run.Bundle.Name)
-			return err
+			return asBefore, err
 		}
 	}
 	if asRecorded(desired, inventory) { // after a restart: the first list of the watches shows what is no longer so
@@ -139,8 +145,7 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 		if changed {
 			err = w.record(run.Bundle.Name, based)
 		}
-		w.watcher.Track(desired, based)
-		return err
+		return func() { w.watcher.Track(desired, based) }, err
 	}
 	result, err := w.executor.Apply(ctx, apply.Request{
 		Desired: desired, Inventory: inventory, Facts: w.watcher.Facts(desired.Scope.Account), AcceptLoss: run.Bundle.AcceptLoss,
@@ -153,12 +158,10 @@ func (w *KubeWorkloads) apply(ctx context.Context, run fleetsync.Run, load func(
 	})
 	count(result, ran)
 	if err != nil && untouched(err) { // what was applied before stays watched
-		w.watcher.Release(run.Bundle.Name)
-		return err
+		return asBefore, err
 	}
 	err = errors.Join(err, w.record(run.Bundle.Name, result.Inventory))
-	w.watcher.Track(desired, result.Inventory)
-	return err
+	return func() { w.watcher.Track(desired, result.Inventory) }, err
 }
 
 // Prefetch pulls a version's images. One that is under way for the same bundle is ended first: both would speak of the same DaemonSet. What cannot be

@@ -170,24 +170,23 @@ func (w *idle) Watch(ctx context.Context, sink func(fleetsync.Input)) {
 	<-ctx.Done()
 }
 
-func (w *idle) Run(_ context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
+func (w *idle) Run(_ context.Context, run fleetsync.Run, load func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran)) {
 	ran := fleetsync.Ran{Name: run.Bundle.Name, Spec: run.Spec, Remove: run.Remove, Outcome: fleetsync.OutcomeApplied}
 	if run.Remove {
-		return ran
+		tell(ran)
+		return
 	}
 	verified, err := load(run.Bundle.Digest)
 	if err != nil {
 		ran.Outcome, ran.Message = fleetsync.OutcomeFailed, err.Error()
-		return ran
+		tell(ran)
+		return
 	}
 	w.crowd.note(run.Bundle.Version)
 	content := verified.Manifest().Content
 	ran.Rendered, ran.Objects, ran.Changed = content.Digest, content.Objects, content.Objects
-	// Health counts only after the apply that it is of: so the apply is told here, and what is returned is a repetition that changed nothing.
-	w.sink(ran)
+	tell(ran)
 	w.sink(fleetsync.HealthSeen{Name: run.Bundle.Name, Spec: run.Spec})
-	ran.Changed = 0
-	return ran
 }
 
 func (w *idle) Prefetch(_ context.Context, p fleetsync.Prefetch, _ func(bundle.Digest) (verify.Verified, error), _ func(fleetsync.Prefetched)) fleetsync.Prefetched {

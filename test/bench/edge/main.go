@@ -174,8 +174,8 @@ func (s *stand) Watch(ctx context.Context, sink func(fleetsync.Input)) {
 }
 
 // Run is never asked for: nothing is assigned.
-func (s *stand) Run(context.Context, fleetsync.Run, func(bundle.Digest) (verify.Verified, error)) fleetsync.Ran {
-	return fleetsync.Ran{Outcome: fleetsync.OutcomeFailed}
+func (s *stand) Run(_ context.Context, _ fleetsync.Run, _ func(bundle.Digest) (verify.Verified, error), tell func(fleetsync.Ran)) {
+	tell(fleetsync.Ran{Outcome: fleetsync.OutcomeFailed})
 }
 
 // Prefetch neither.
