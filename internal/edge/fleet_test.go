@@ -281,6 +281,7 @@ type site struct {
 	cluster *memcluster.Cluster
 	trust   *Belief
 	logs    *observer.ObservedLogs
+	metrics *Metrics // of this life
 
 	mu    sync.Mutex
 	marks verify.Counters // beside the store
@@ -307,6 +308,7 @@ func (s *site) start() *site {
 	core, logs := observer.New(zap.DebugLevel)
 	log := zap.New(core)
 	s.logs = logs
+	s.metrics = NewMetrics("")
 	s.lives++
 	s.link = s.desk.bus.Link(shop1)
 	if s.store == nil {
@@ -319,7 +321,7 @@ func (s *site) start() *site {
 	s.mu.Unlock()
 	agent := New(Options{
 		Site: &fleetsync.SiteFile{Site: shop1}, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
-		Workloads: NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log).Opening(opener(s.t, s.desk.site)), Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
+		Workloads: s.metrics.measured(NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log).Opening(opener(s.t, s.desk.site))), Metrics: s.metrics, Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
 		Key: s.desk.site, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})
 	s.agent = agent

@@ -12,7 +12,9 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/holdfast-fleet/holdfast/internal/kube"
@@ -37,7 +39,7 @@ func realLife(t *testing.T, d *desk, c *cluster.Cluster, dir string) (end func()
 	hub := d.bus.Link(shop1)
 	agent := New(Options{
 		Site: &fleetsync.SiteFile{Site: shop1}, Trust: fixed(verifytest.Trust(d.release), d.key.Public().(ed25519.PublicKey)), Signatures: verifytest.Twin{}, Store: m.store, Link: hub,
-		Workloads: NewWorkloads(conn, Policy{}, m.store, zap.NewNop()), Marks: m.anchored.Counters, SaveMarks: m.saveMarks, Damage: m.damage,
+		Workloads: NewWorkloads(conn, Policy{}, m.store, zap.NewNop()).Opening(opener(t, d.site)), Marks: m.anchored.Counters, SaveMarks: m.saveMarks, Damage: m.damage,
 		Key: d.site, Version: "test", Epoch: newEpoch(), Log: zap.NewNop(),
 	})
 	ctx, stop := context.WithCancel(context.Background())
@@ -136,6 +138,73 @@ func TestF07T03_DamagedStoreOnARealCluster(t *testing.T) {
 	eventually(t, "all is removed", func() bool { return len(d.seen().Bundles) == 0 })
 	if _, err := client.AppsV1().Deployments(namespace).Get(t.Context(), "web", metav1.GetOptions{}); err == nil {
 		t.Error("the inventory forgot the Deployment")
+	}
+	end()
+}
+
+// A sealed secret becomes a Secret of a real API server. It rotates in place, is put back when it was changed or deleted, outlives a restart of the
+// agent while there is no line to the hub, and is removed.
+func TestP03_SealedSecretOnARealCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a control plane")
+	}
+	c := cluster.Shared(t)
+	client, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "edge-sealed-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := made.Name
+	secrets := client.CoreV1().Secrets(namespace)
+	says := func(value string) func() bool {
+		return func() bool {
+			s, err := secrets.Get(t.Context(), "db", metav1.GetOptions{})
+			return err == nil && s.Type == corev1.SecretTypeOpaque && string(s.Data["password"]) == value && len(s.Data) == 1
+		}
+	}
+	d := newDesk(t)
+	dir := t.TempDir()
+	end := realLife(t, d, c, dir)
+	d.assign(d.publish("1.0.0", 1, []bundle.Object{sealedIn(t, namespace, d.site, canary+"-1")}))
+	d.current("1.0.0")
+	eventually(t, "it is there", says(canary+"-1"))
+	first, err := secrets.Get(t.Context(), "db", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	d.assign(d.publish("1.1.0", 2, []bundle.Object{sealedIn(t, namespace, d.site, canary+"-2")}))
+	d.current("1.1.0")
+	eventually(t, "it is rotated", says(canary+"-2"))
+	if rotated, err := secrets.Get(t.Context(), "db", metav1.GetOptions{}); err != nil || rotated.UID != first.UID {
+		t.Errorf("rotation made another object: %v", err)
+	}
+
+	if _, err := secrets.Patch(t.Context(), "db", types.MergePatchType, []byte(`{"data":{"password":"c3BvaWx0"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the edit is undone", says(canary+"-2"))
+	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the deletion is undone", says(canary+"-2"))
+
+	end()
+	d.bus.Cut(shop1)
+	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	end = realLife(t, d, c, dir)
+	eventually(t, "it is back without a hub", says(canary+"-2"))
+
+	d.bus.Mend(shop1)
+	d.assign()
+	eventually(t, "all is removed", func() bool { return len(d.seen().Bundles) == 0 })
+	if _, err := secrets.Get(t.Context(), "db", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("it is still there: %v", err)
 	}
 	end()
 }

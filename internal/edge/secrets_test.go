@@ -57,7 +57,7 @@ func (s *site) password() string {
 	return string(raw)
 }
 
-// everything is what came out of the site, and what lies on its disk and on the bus.
+// everything is what came out of the site, its metrics among it, and what lies on its disk.
 func (l *life) everything() string {
 	var out strings.Builder
 	l.desk.mu.Lock()
@@ -71,6 +71,13 @@ func (l *life) everything() string {
 		return nil
 	}); err != nil {
 		l.site.t.Fatal(err)
+	}
+	families, err := l.metrics.registry.Gather()
+	if err != nil {
+		l.site.t.Fatal(err)
+	}
+	for _, family := range families {
+		fmt.Fprintln(&out, family)
 	}
 	return out.String()
 }
@@ -96,6 +103,7 @@ func TestT16_SecretOfASite(t *testing.T) {
 		t.Fatalf("after rotation the Secret says %q", got)
 	}
 
+	all := l.everything() // logs and metrics are a life's
 	l.bus.Cut(shop1)
 	l.restart()
 	l.cluster.Remove(dbID)
@@ -111,7 +119,10 @@ func TestT16_SecretOfASite(t *testing.T) {
 	if got := l.password(); got != canary+"-2" {
 		t.Errorf("and the Secret says %q", got)
 	}
-	all := l.everything()
+	all += l.everything()
+	if !strings.Contains(all, "holdfast_edge_drift_corrected") {
+		t.Error("the site's metrics were not looked at")
+	}
 	for _, form := range []string{canary, base64.StdEncoding.EncodeToString([]byte(canary + "-1")), base64.StdEncoding.EncodeToString([]byte(canary + "-2"))} {
 		if strings.Contains(all, form) {
 			t.Errorf("%q came out", form)
