@@ -49,6 +49,7 @@ func runHub(ts *testscript.TestScript, neg bool, args []string) {
 
 // report is "report SITEFILE PHASE": over a real link, with the site's own key, it says what an agent would say that is in the
 // phase with all it was assigned, and tells its first event; so it works once a site. A phase of Drifted is Current with one object that is not corrected.
+// The link stays until the script ends: a site that hangs up is missed as soon as the hub asks the bus who is there.
 func report(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: report SITEFILE PHASE")
@@ -62,7 +63,7 @@ func report(ts *testscript.TestScript, neg bool, args []string) {
 	roots.AppendCertsFromPEM([]byte(site.CA))
 	link, err := link.Dial(link.Options{Site: site.Site, Servers: site.Servers, CA: roots, JWT: site.JWT, Seed: site.Seed})
 	ts.Check(err)
-	defer link.Close()
+	ts.Defer(func() { link.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for notice := range link.Notices() {
