@@ -3,22 +3,85 @@ package hub
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/rollout"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
-func (h *Hub) getRollouts(http.ResponseWriter, *http.Request) ([]api.Rollout, error) {
-	return h.rollouts.list(), nil
+// maxParts is how many of the newest rollouts are looked through for a user with a scope: each is read whole.
+const maxParts = 100
+
+// getRollouts lists them all, or those of the newest that touch the user's sites, each as far as it does.
+func (h *Hub) getRollouts(_ http.ResponseWriter, r *http.Request) ([]api.Rollout, error) {
+	all := h.rollouts.list()
+	if actorOf(r.Context()).scope.Empty() {
+		return all, nil
+	}
+	parts, in := []api.Rollout{}, h.inScope(r.Context())
+	for _, head := range all[:min(len(all), maxParts)] {
+		part, err := h.rolloutPart(r.Context(), head.ID, in)
+		if err != nil {
+			return nil, err
+		}
+		if part.Sites > 0 {
+			parts = append(parts, part)
+		}
+	}
+	return parts, nil
 }
 
 func (h *Hub) getRollout(_ http.ResponseWriter, r *http.Request) (api.Rollout, error) {
-	head, err := h.readHead(r.Context(), r.PathValue("id"))
-	return head.Rollout, err
+	id := r.PathValue("id")
+	if actorOf(r.Context()).scope.Empty() {
+		head, err := h.readHead(r.Context(), id)
+		return head.Rollout, err
+	}
+	part, err := h.rolloutPart(r.Context(), id, h.inScope(r.Context()))
+	if err == nil && part.Sites == 0 {
+		err = unknownRollout(id)
+	}
+	if err != nil {
+		return api.Rollout{}, err
+	}
+	return part, nil
 }
 
 func (h *Hub) getExplanation(_ http.ResponseWriter, r *http.Request) (rollout.Explanation, error) {
-	return h.ExplainRollout(r.Context(), r.PathValue("id"))
+	id := r.PathValue("id")
+	if actorOf(r.Context()).scope.Empty() {
+		return h.ExplainRollout(r.Context(), id)
+	}
+	in, touched := h.inScope(r.Context()), false
+	var e rollout.Explanation
+	err := h.seeRollout(r.Context(), id, func(whole *rollout.Rollout) {
+		touched = slices.ContainsFunc(whole.Sites, func(s rollout.SiteRecord) bool { return in(s.Site) })
+		if touched {
+			e = whole.ExplainPart(h.cfg.Now(), in)
+		}
+	})
+	if err == nil && !touched {
+		err = unknownRollout(id)
+	}
+	return e, err
+}
+
+// rolloutPart is what a list shows of a rollout to somebody who may know of some sites only.
+func (h *Hub) rolloutPart(ctx context.Context, id string, in func(bundle.SiteID) bool) (part api.Rollout, err error) {
+	err = h.seeRollout(ctx, id, func(r *rollout.Rollout) { part = headOf(r.Part(in)) })
+	return part, err
+}
+
+// inScope says of a site whether the user behind ctx may know of it, as of now.
+func (h *Hub) inScope(ctx context.Context) func(bundle.SiteID) bool {
+	a, sites := actorOf(ctx), map[bundle.SiteID]bool{}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, site := range h.view.sites {
+		sites[id] = a.sees(site.record.Labels)
+	}
+	return func(id bundle.SiteID) bool { return sites[id] }
 }
 
 func (h *Hub) getRolloutFleet(_ http.ResponseWriter, r *http.Request) (api.RolloutFleet, error) {

@@ -322,13 +322,19 @@ func notNow(r *rollout.Rollout, err error) error {
 }
 
 // ExplainRollout says where a rollout stands and why it goes no further.
-func (h *Hub) ExplainRollout(ctx context.Context, id string) (rollout.Explanation, error) {
-	if e, led := h.rollouts.explain(id); led {
-		return e, nil
+func (h *Hub) ExplainRollout(ctx context.Context, id string) (e rollout.Explanation, err error) {
+	err = h.seeRollout(ctx, id, func(r *rollout.Rollout) { e = r.Explain(h.cfg.Now()) })
+	return e, err
+}
+
+// seeRollout shows a rollout as of now, with what is known of the fleet's sites; see keeps nothing of it and changes nothing.
+func (h *Hub) seeRollout(ctx context.Context, id string, see func(*rollout.Rollout)) error {
+	if h.rollouts.seeLed(id, see) {
+		return nil
 	}
 	r, _, err := h.loadRollout(ctx, id)
 	if err != nil {
-		return rollout.Explanation{}, err
+		return err
 	}
 	now := h.cfg.Now()
 	h.mu.Lock()
@@ -338,11 +344,12 @@ func (h *Hub) ExplainRollout(ctx context.Context, id string) (rollout.Explanatio
 		}
 	}
 	h.mu.Unlock()
-	return r.Explain(now), nil
+	see(r)
+	return nil
 }
 
-// explain asks the leader's own copy, if it is as new as the bus.
-func (s *rollouts) explain(id string) (rollout.Explanation, bool) {
+// seeLed shows the leader's own copy, if it is as new as the bus.
+func (s *rollouts) seeLed(id string, see func(*rollout.Rollout)) bool {
 	s.mu.Lock()
 	head := s.heads[id]
 	s.mu.Unlock()
@@ -350,7 +357,8 @@ func (s *rollouts) explain(id string) (rollout.Explanation, bool) {
 	defer s.deciding.Unlock()
 	l := s.led[id]
 	if l == nil || l.head.sequence < head.sequence {
-		return rollout.Explanation{}, false
+		return false
 	}
-	return l.r.Explain(s.hub.cfg.Now()), true
+	see(l.r)
+	return true
 }

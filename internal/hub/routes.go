@@ -93,10 +93,10 @@ func (h *Hub) table() []route {
 		writes[api.PlanRequest](h, "PUT /v1/plans/{plan}", operator, fleetWide, "plan set", "Store a rollout plan", h.putPlan),
 		writes[none](h, "DELETE /v1/plans/{plan}", operator, fleetWide, "plan delete", "Forget a rollout plan", h.deletePlan),
 
-		reads("/v1/rollouts", viewer, fleetWide, "The rollouts, the newest first", h.getRollouts),
+		reads("/v1/rollouts", viewer, inScope, "The rollouts, the newest first", h.getRollouts),
 		writes[api.RolloutRequest](h, "POST /v1/rollouts", operator, fleetWide, "rollout start", "Start a rollout, or say what it would be", h.postRollout),
-		reads("/v1/rollouts/{id}", viewer, fleetWide, "One rollout", h.getRollout),
-		reads("/v1/rollouts/{id}/explanation", viewer, fleetWide, "Where a rollout stands and why it goes no further", h.getExplanation),
+		reads("/v1/rollouts/{id}", viewer, inScope, "One rollout", h.getRollout),
+		reads("/v1/rollouts/{id}/explanation", viewer, inScope, "Where a rollout stands and why it goes no further", h.getExplanation),
 		reads("/v1/bundles/{name}/{version}/fleet", viewer, fleetWide, "What a plan for the bundle is held against", h.getRolloutFleet),
 		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/pause", operator, fleetWide, "rollout pause", "Make no new offers", h.actsOn("pause")),
 		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/resume", operator, fleetWide, "rollout resume", "Go on after a pause or an abort", h.actsOn("resume")),

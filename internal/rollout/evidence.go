@@ -211,5 +211,5 @@ func (r *Rollout) foldLate(i int, e Evidence, outcome Outcome) {
 		return
 	}
 	r.change(i, func(s *SiteRecord) { s.Took = true })
-	r.note(Entry{At: e.Received, By: string(e.Site), Act: "late report", Why: "the rollout is aborted: nothing changes but what a rollback has to reach"})
+	r.note(Entry{At: e.Received, By: string(e.Site), Act: actLate, Why: "the rollout is aborted: nothing changes but what a rollback has to reach"})
 }

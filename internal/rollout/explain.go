@@ -62,9 +62,9 @@ type SiteExplanation struct {
 }
 
 // Explain asks the same reducer on a copy: nothing changes.
-func (r *Rollout) Explain(now time.Time) Explanation {
-	c := r.Clone()
-	d := c.Decide(now)
+func (r *Rollout) Explain(now time.Time) Explanation { return r.explain(now, r.Clone().Decide(now)) }
+
+func (r *Rollout) explain(now time.Time, d Decision) Explanation {
 	e := Explanation{
 		ID: r.ID, Revision: r.Revision, At: now, Phase: r.Phase, Cause: r.Cause, Bundle: r.Bundle.Name, Version: r.Bundle.Version.Version,
 		Moves: d.Moves, Holds: d.Holds, Wake: d.Wake, Exposure: r.Exposure(now), Trail: r.Trail, TrailLost: r.TrailLost,

@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// The entries that are about one site.
+const (
+	actJoin = "join"        // its name is the first word of Why
+	actLate = "late report" // By is its name
+)
+
 // Join takes a site in that was not there at the start: into the last wave, whatever the earlier ones select (R9). It is refused where the plan
 // would never have selected it, and while another rollout has it.
 func (r *Rollout) Join(now time.Time, f Facts, groups map[string]string) error {
@@ -33,7 +39,7 @@ func (r *Rollout) Join(now time.Time, f Facts, groups map[string]string) error {
 	x.facts.members = slices.Insert(x.facts.members, i, f)
 	delete(x.facts.outside, f.Site)
 	r.recount()
-	r.note(Entry{At: now, By: engine, Act: "join", Why: string(f.Site) + " to wave " + r.Waves[last].Name})
+	r.note(Entry{At: now, By: engine, Act: actJoin, Why: string(f.Site) + " to wave " + r.Waves[last].Name})
 	return nil
 }
 
