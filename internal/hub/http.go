@@ -58,7 +58,7 @@ func (h *Hub) admitted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now, from := h.cfg.Now(), addressOf(r)
 		if wait := h.asks.from.take(now, from); wait > 0 {
-			tooFast(w, "this address", wait)
+			h.tooFast(w, r, "", "this address", wait)
 			return
 		}
 		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -68,7 +68,7 @@ func (h *Hub) admitted(next http.Handler) http.Handler {
 		user, err := h.admit(r.Context(), token)
 		if err != nil {
 			if wait := h.asks.failed.take(now, from); wait > 0 {
-				tooFast(w, "failed logins", wait)
+				h.tooFast(w, r, "", "failed logins", wait)
 				return
 			}
 			h.noteRefusal(context.WithoutCancel(r.Context()), cmp.Or(user.name, from), "log in", err)
@@ -77,9 +77,10 @@ func (h *Hub) admitted(next http.Handler) http.Handler {
 			return
 		}
 		if wait := h.asks.ofUser.take(now, user.name); wait > 0 {
-			tooFast(w, "user "+user.name, wait)
+			h.tooFast(w, r, user.name, "user "+user.name, wait)
 			return
 		}
+		h.noteHaste(r.Context(), user.name, "", 0)
 		next.ServeHTTP(w, r.WithContext(withActor(r.Context(), user)))
 	})
 }

@@ -168,6 +168,7 @@ func (h *Hub) knock(what string, carryOut func(ctx context.Context, sealed []byt
 	return func(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 		from := addressOf(r)
 		if !h.door.admits(h.cfg.Now(), from) {
+			h.noteHaste(r.Context(), "", from, 1)
 			w.Header().Set("Retry-After", "20")
 			return nil, tooMany()
 		}

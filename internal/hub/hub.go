@@ -134,9 +134,12 @@ type Hub struct {
 	users   *users
 	replays *replays
 	feed    *feed
-	asks    struct{ ofUser, from, failed *limiter } // of the API
-	revoker revoker                                 // nil: the bus is somebody else's
-	system  *bus.System                             // nil: the bus is this hub's own
+	asks    struct { // of the API
+		ofUser, from, failed *limiter
+		haste                haste
+	}
+	revoker revoker     // nil: the bus is somebody else's
+	system  *bus.System // nil: the bus is this hub's own
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
 	present     func() (map[string]bool, error) // who is; nil as above
@@ -193,6 +196,7 @@ func (h *Hub) configure() error {
 		return fmt.Errorf("credential life %s: want a second or more", cfg.CredentialLife)
 	}
 	h.door, h.users, h.replays, h.sessions, h.feed = newDoor(), newUsers(), newReplays(), newSessions(), newFeed()
+	h.asks.haste.of = map[string]hurry{}
 	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
 	if cfg.LeaseSpan == 0 {
 		cfg.LeaseSpan = leaseSpan

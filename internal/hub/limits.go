@@ -1,12 +1,15 @@
 package hub
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
@@ -65,8 +68,67 @@ func take(now time.Time, l *rate.Limiter) time.Duration {
 	return wait
 }
 
-// tooFast answers who asks too often.
-func tooFast(w http.ResponseWriter, whose string, wait time.Duration) {
+// hasteEvery is how often it is written down that somebody asks too often.
+const hasteEvery = time.Minute
+
+// haste counts the requests of each that were refused for their number. Its methods may be called concurrently.
+type haste struct {
+	mu sync.Mutex
+	of map[string]hurry
+}
+
+type hurry struct {
+	written time.Time
+	refused int // since then
+}
+
+// count counts refused more requests of who, and gives the number to be written down now: 0 for none, or where the last record is too young.
+func (s *haste) count(now time.Time, who string, refused int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := s.of[who]
+	one.refused += refused
+	if one.refused == 0 {
+		return 0
+	}
+	due := now.Sub(one.written) >= hasteEvery
+	n := one.refused
+	if due {
+		one = hurry{written: now}
+	}
+	if _, known := s.of[who]; !known && len(s.of) >= maxKeys {
+		clear(s.of)
+	}
+	s.of[who] = one
+	if !due {
+		return 0
+	}
+	return n
+}
+
+// noteHaste writes down that a user, or an address without one, was refused that many more requests for their number: at most one record of each a minute,
+// with the number of those since the last. What is left at the end of a burst is written with the user's next request, so 0 asks for that.
+func (h *Hub) noteHaste(ctx context.Context, user, from string, refused int) {
+	who := cmp.Or(user, from)
+	n := h.asks.haste.count(h.cfg.Now(), who, refused)
+	if n == 0 {
+		return
+	}
+	refusal := refuse(http.StatusTooManyRequests, "TooMany", fmt.Sprintf("asked too often: %d refused", n), "", "")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+	defer cancel()
+	if user == "" { // there are more addresses than users
+		h.noteRefusal(ctx, who, "ask", refusal)
+		return
+	}
+	if err := h.audit(ctx, api.AuditRecord{Who: who, What: "ask", Outcome: refusal.Problem.Reason, Detail: refusal.Problem.Title}); err != nil {
+		h.log.Warn("a refusal is not in the audit log", zap.Error(err))
+	}
+}
+
+// tooFast answers who asks too often. user is empty for one who is not known yet.
+func (h *Hub) tooFast(w http.ResponseWriter, r *http.Request, user, whose string, wait time.Duration) {
+	h.noteHaste(r.Context(), user, addressOf(r), 1)
 	seconds := int(wait/time.Second) + 1
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
 	writeProblem(w, api.Problem{

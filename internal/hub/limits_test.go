@@ -4,10 +4,15 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/holdfast-fleet/holdfast/internal/access"
 	"github.com/holdfast-fleet/holdfast/internal/api"
@@ -59,6 +64,66 @@ func TestT27_FailedLoginsMeetALimit(t *testing.T) {
 	}
 	if n := audited(t, clientOf(t, h), "log in", "Unauthorized"); n != failedLoginBurst {
 		t.Errorf("%d failed logins are written down; and who has a token is let in from the same address", n)
+	}
+}
+
+// A refusal for haste is in the audit log like any other, and a flood of them is a record a minute with their number.
+func TestT28_HasteIsAuditedOnceAMinute(t *testing.T) {
+	cfg := inMemory(t)
+	begun := time.Now()
+	var passed atomic.Int64
+	cfg.Now = func() time.Time { return begun.Add(time.Duration(passed.Load())) }
+	h := startHub(t, cfg)
+	admin := clientOf(t, h)
+	_, wild := userOf(t, admin, "wild", access.Viewer, access.Scope{})
+	client := rawClient(t, wild)
+	refused := func(n int) {
+		t.Helper()
+		h.asks.ofUser.of("wild").SetLimitAt(cfg.Now(), 0)
+		h.asks.ofUser.of("wild").SetBurstAt(cfg.Now(), 0)
+		for range n {
+			if status, _ := asked(t, client, wild, "GET", "/v1/whoami", ""); status != http.StatusTooManyRequests {
+				t.Errorf("status %d", status)
+			}
+		}
+	}
+	written := func() (details []string) {
+		records, err := admin.Audit(t.Context(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if r.Who == "wild" && r.What == "ask" && r.Outcome == "TooMany" {
+				details = append(details, r.Detail)
+			}
+		}
+		return details
+	}
+	refused(50)
+	if got := written(); !slices.Equal(got, []string{"asked too often: 1 refused"}) {
+		t.Errorf("after a burst: %q", got)
+	}
+	passed.Store(int64(hasteEvery))
+	refused(10)
+	if got := written(); len(got) != 2 || got[1] != "asked too often: 50 refused" {
+		t.Errorf("a minute later: %q", got)
+	}
+	passed.Store(int64(2 * hasteEvery)) // what is left comes with a request that is let in
+	h.asks.ofUser.of("wild").SetLimitAt(cfg.Now(), rate.Inf)
+	for range 2 {
+		if status, _ := asked(t, client, wild, "GET", "/v1/whoami", ""); status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+	}
+	if got := written(); len(got) != 3 || got[2] != "asked too often: 9 refused" {
+		t.Errorf("at the end: %q", got)
+	}
+	s := haste{of: map[string]hurry{}}
+	for i := range 3 * maxKeys {
+		s.count(begun, strconv.Itoa(i), 1)
+	}
+	if len(s.of) > maxKeys {
+		t.Errorf("%d are remembered", len(s.of))
 	}
 }
 

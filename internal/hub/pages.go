@@ -81,7 +81,7 @@ func (h *Hub) pageRequest(w http.ResponseWriter, r *http.Request, asked http.Han
 		user, err := h.admit(r.Context(), token)
 		if err == nil {
 			if wait := h.asks.ofUser.take(h.cfg.Now(), user.name); wait > 0 {
-				tooFast(w, "user "+user.name, wait)
+				h.tooFast(w, r, user.name, "user "+user.name, wait)
 				return nil
 			}
 			frame := h.frame("")
@@ -171,6 +171,7 @@ func (h *Hub) postLogin(w http.ResponseWriter, r *http.Request) {
 	refuse := func(status int, why string) { h.show(w, status, "login", h.frame("Log in"), why) }
 	now, from := h.cfg.Now(), addressOf(r)
 	if h.asks.from.take(now, from) > 0 {
+		h.noteHaste(r.Context(), "", from, 1)
 		refuse(http.StatusTooManyRequests, "Too many tries from here: wait a little.")
 		return
 	}
@@ -182,6 +183,7 @@ func (h *Hub) postLogin(w http.ResponseWriter, r *http.Request) {
 	token := strings.TrimSpace(r.PostForm.Get("token"))
 	if _, err := h.admit(r.Context(), token); err != nil {
 		if h.asks.failed.take(now, from) > 0 {
+			h.noteHaste(r.Context(), "", from, 1)
 			refuse(http.StatusTooManyRequests, "Too many tries from here: wait a little.")
 			return
 		}

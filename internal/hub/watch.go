@@ -46,7 +46,7 @@ func (h *Hub) getWatch(w http.ResponseWriter, r *http.Request) {
 	user := actorOf(r.Context())
 	leave, ok := h.feed.enter(user.name)
 	if !ok {
-		tooFast(w, "those who watch", watchBeat)
+		h.tooFast(w, r, user.name, "those who watch", watchBeat)
 		return
 	}
 	defer leave()
