@@ -13,7 +13,7 @@ import (
 func newBundle(d *desk) *cobra.Command {
 	return group("bundle", "Build, sign, check, compare and publish bundles",
 		newBundleBuild(d), newBundleSign(d), newBundleAttach(d), newBundleVerify(d), newBundleInspect(d), newBundleExtract(d),
-		newBundleRender(d), newBundleDiff(d), newBundlePush(d), newBundleList(d))
+		newBundleRender(d), newBundleDiff(d), newBundlePush(d), newBundleList(d), newBundlePromote(d))
 }
 
 // opened is a bundle file taken apart. Nothing of it is verified.

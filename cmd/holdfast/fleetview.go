@@ -185,7 +185,7 @@ type bundleStatus struct {
 	Sites   int    `json:"sites"`
 	Current int    `json:"current"` // fresh sites that run it, healthy
 	Working int    `json:"working"` // fresh sites on their way
-	Failing int    `json:"failing"` // fresh sites where it is refused, failed or unhealthy
+	Failing int    `json:"failing"` // fresh sites where it is refused, failed, unhealthy, halted or reverted
 	Silent  int    `json:"silent"`  // sites not heard from in time: nothing is claimed about them
 }
 
@@ -241,7 +241,7 @@ func (r *bundleStatus) count(s api.Site, want fleetsync.AssignedBundle) {
 		case fleetsync.PhaseCurrent:
 			r.Current++
 			return
-		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseHalted:
+		case fleetsync.PhaseUnhealthy, fleetsync.PhaseRefused, fleetsync.PhaseFailed, fleetsync.PhaseHalted, fleetsync.PhaseReverting, fleetsync.PhaseReverted:
 			r.Failing++
 			return
 		}

@@ -193,8 +193,9 @@ type AssignRequest struct {
 	// Scope limits what the bundle may touch at the sites. Without one each site keeps the scope it had for the bundle; an empty one lifts it.
 	Scope *fleetsync.Scope `json:"scope,omitempty"`
 	// AcceptLoss permits what the sites would halt as suspicious. It is for this order only.
-	AcceptLoss bool `json:"acceptLoss,omitempty"`
-	DryRun     bool `json:"dryRun,omitempty"` // say what would change, and change nothing
+	AcceptLoss bool   `json:"acceptLoss,omitempty"`
+	DryRun     bool   `json:"dryRun,omitempty"` // say what would change, and change nothing
+	Why        string `json:"why,omitempty"`    // for the audit log, at most 500 bytes
 }
 
 // UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.
@@ -214,6 +215,7 @@ type AssignResult struct {
 	DryRun bool           `json:"dryRun,omitempty"`
 	From   bundle.Version `json:"from,omitempty"`
 	To     bundle.Version `json:"to,omitempty"`
+	Why    string         `json:"why,omitempty"` // of the request
 }
 
 // SiteDrift is uncorrected drift of one bundle at one site, as of At.

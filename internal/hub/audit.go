@@ -130,6 +130,9 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 		if decided, ok := any(value).(enrol.Enrolment); ok && err == nil {
 			record.Target, record.Outcome, record.Detail = string(decided.Site), string(decided.Status), "key "+decided.Fingerprint
 		}
+		if results, ok := any(value).([]api.AssignResult); ok && len(results) > 0 {
+			record.Detail = results[0].Why
+		}
 		if err != nil {
 			problem := problemOf(err)
 			record.Outcome, record.Detail = problem.Reason, problem.Title

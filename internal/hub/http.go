@@ -29,6 +29,7 @@ const (
 	writeTime      = 15 * time.Minute
 	idleTime       = 2 * time.Minute
 	maxHeader      = 64 << 10 // bytes
+	maxWhy         = 500      // bytes
 )
 
 // newServer is the HTTP server of the API.
@@ -288,7 +289,14 @@ func (h *Hub) postAssignment(w http.ResponseWriter, r *http.Request) ([]api.Assi
 	if err := h.allowed(r.Context(), request.Sites...); err != nil {
 		return nil, err
 	}
-	return h.Assign(r.Context(), request)
+	if len(request.Why) > maxWhy {
+		return nil, malformed("the reason is too long", fmt.Errorf("%d bytes, more than the %d allowed", len(request.Why), maxWhy))
+	}
+	results, err := h.Assign(r.Context(), request)
+	for i := range results {
+		results[i].Why = request.Why
+	}
+	return results, err
 }
 
 func (h *Hub) postUnassignment(w http.ResponseWriter, r *http.Request) ([]api.AssignResult, error) {
