@@ -92,6 +92,7 @@ said once holds for later versions too, until it is said anew or lifted with --n
 	drift := cmd.Flags().String("drift", "", "`mode`: enforce, report or respect drift, whatever the bundle's policy says")
 	complete(cmd, "drift", string(bundle.DriftEnforce), string(bundle.DriftReport), string(bundle.DriftRespect))
 	accept := cmd.Flags().Bool("accept-loss", false, "let sites apply what they halt as suspicious: deleting most of what the bundle has there, or stopping all of it")
+	retry := cmd.Flags().Bool("retry", false, "have sites try again what failed or was quarantined there, though the order is the same")
 	scoped := scopeFlags(cmd)
 	asked := foresightFlags(cmd)
 	f := outputFlag(cmd)
@@ -125,7 +126,7 @@ said once holds for later versions too, until it is said anew or lifted with --n
 		if err != nil {
 			return err
 		}
-		request := api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept}
+		request := api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept, Retry: *retry}
 		return d.foreseen(*f, asked, func(dry bool) ([]api.AssignResult, error) {
 			request.DryRun = dry
 			return hub.Assign(cmd.Context(), request)

@@ -16,7 +16,8 @@ func newSiteExport(d *desk) *cobra.Command {
 		Use:   "export ID -o FILE",
 		Short: "Write what a site is to run into one file, to be carried there",
 		Long: `Write a site's signed assignment and the bundles in it into one file, for a site without a line to the hub.
-There, holdfast-edge import takes it under the rules of the bus: the same signatures, counters, leases and windows. The file holds no secret but the
+There, holdfast-edge import takes it under the rules of the bus: the same signatures, counters, leases and windows. The fleet's root of trust is in the
+file, too, so that a site that was away while keys changed follows them. The file holds no secret but the
 values that the assignment sets.`,
 		Example: "  holdfast site export shop-berlin -o shop-berlin.carried",
 		Args:    exactly("ID"),
@@ -43,6 +44,11 @@ values that the assignment sets.`,
 		add, err := fleetsync.WriteCarried(&file, id)
 		if err != nil {
 			return err
+		}
+		for _, file := range given.Trust {
+			if err := add(fleetsync.CarriedTrust, append([]byte(file.Name+"\n"), file.Data...)); err != nil {
+				return err
+			}
 		}
 		if err := add(fleetsync.CarriedAssignment, given.Sealed); err != nil {
 			return err

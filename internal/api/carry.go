@@ -16,6 +16,14 @@ type SealedAssignment struct {
 	Sequence uint64        `json:"sequence"`
 	Bundles  []bundle.Ref  `json:"bundles"`
 	Sealed   []byte        `json:"sealed"`
+	// Trust are the files of the root of trust, from its first version on: a site that was away while it changed follows them.
+	Trust []TrustFile `json:"trust,omitempty"`
+}
+
+// TrustFile is a file of the root of trust by its name on the bus.
+type TrustFile struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
 }
 
 // ReportTaken is what the hub took of a report by hand.

@@ -193,9 +193,11 @@ type AssignRequest struct {
 	// Scope limits what the bundle may touch at the sites. Without one each site keeps the scope it had for the bundle; an empty one lifts it.
 	Scope *fleetsync.Scope `json:"scope,omitempty"`
 	// AcceptLoss permits what the sites would halt as suspicious. It is for this order only.
-	AcceptLoss bool   `json:"acceptLoss,omitempty"`
-	DryRun     bool   `json:"dryRun,omitempty"` // say what would change, and change nothing
-	Why        string `json:"why,omitempty"`    // for the audit log, at most 500 bytes
+	AcceptLoss bool `json:"acceptLoss,omitempty"`
+	// Retry has the sites try again what failed or was quarantined there, though nothing else of the order is new.
+	Retry  bool   `json:"retry,omitempty"`
+	DryRun bool   `json:"dryRun,omitempty"` // say what would change, and change nothing
+	Why    string `json:"why,omitempty"`    // for the audit log, at most 500 bytes
 }
 
 // UnassignRequest takes a bundle out of the assignment of sites; the sites remove its objects.

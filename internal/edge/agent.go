@@ -462,7 +462,7 @@ func (a *Agent) send(ctx context.Context, s fleetsync.Send) fleetsync.Sent {
 		err = a.deliver(ctx, s.Type, s.State, fleetsync.StateSubject(site), a.opts.Link.Report)
 	case fleetsync.TypeEvents:
 		var batch fleetsync.EventBatch
-		if batch, err = a.batch(s.From, s.To); err == nil {
+		if batch, err = a.batch(s.Epoch, s.From, s.To); err == nil {
 			sent.Upto = batch.Events[len(batch.Events)-1].Sequence
 			err = a.deliver(ctx, s.Type, batch, fleetsync.EventSubject(site), a.opts.Link.Report)
 		}
@@ -502,7 +502,7 @@ const maxBatchBytes = 384 << 10
 var errBatchFull = errors.New("batch is full")
 
 // batch reads the stored events of a range, as many as fit one message.
-func (a *Agent) batch(from, to uint64) (fleetsync.EventBatch, error) {
+func (a *Agent) batch(epoch string, from, to uint64) (fleetsync.EventBatch, error) {
 	var events []fleetsync.Event
 	first, last, size := fleetsync.EventKey(from), fleetsync.EventKey(to), 0
 	err := a.opts.Store.Scan(common(first, last), func(key string, value []byte) error {
@@ -526,7 +526,7 @@ func (a *Agent) batch(from, to uint64) (fleetsync.EventBatch, error) {
 	if len(events) == 0 {
 		return fleetsync.EventBatch{}, fmt.Errorf("events %d to %d are not in the store", from, to)
 	}
-	return fleetsync.NewBatch(a.opts.Site.Site, a.core.Epoch(), events), nil
+	return fleetsync.NewBatch(a.opts.Site.Site, epoch, events), nil
 }
 
 // common is how both begin.

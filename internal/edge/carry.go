@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/edge/local"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -22,17 +23,32 @@ func (a *Agent) Import(ctx context.Context, r io.Reader) (got local.Imported, er
 	defer a.importing.Unlock()
 	var brought fleetsync.Brought
 	var assignment fleetsync.Assignment
+	var unbelieved error // why the root of trust in the file is not believed: the assignment may be all the same
+	trust, size := map[string][]byte{}, 0
 	err = fleetsync.ReadCarried(r, func(site bundle.SiteID, kind fleetsync.CarriedKind, data []byte) error {
 		if site != a.opts.Site.Site {
 			return fmt.Errorf("import: the file is for site %s, this is %s", site, a.opts.Site.Site)
 		}
 		switch kind {
+		case fleetsync.CarriedTrust:
+			name, file, _ := bytes.Cut(data, []byte("\n"))
+			if size += len(data); size > maxTrust {
+				return fmt.Errorf("import: the root of trust in the file has more than %d bytes", maxTrust)
+			}
+			trust[string(name)] = file
+			return nil
 		case fleetsync.CarriedAssignment:
 			if brought.Assignment != nil {
 				return errors.New("import: two assignments are in the file")
 			}
+			if unbelieved, err = a.bringTrust(ctx, trust); err != nil {
+				return err
+			}
 			hub, _ := a.opts.Trust.HubKeys()
 			if err := fleetsync.OpenBy(fleetsync.TypeAssignment, data, hub, &assignment); err != nil {
+				if unbelieved != nil {
+					err = fmt.Errorf("%w; the root of trust in the file is not believed: %w", err, unbelieved)
+				}
 				return fmt.Errorf("import: %w", err)
 			}
 			brought.Assignment = data
@@ -62,6 +78,22 @@ func (a *Agent) Import(ctx context.Context, r io.Reader) (got local.Imported, er
 		return got, fmt.Errorf("import: assignment %d was not taken, the site has %d; `holdfast-edge events` says why", got.Assignment, got.Has)
 	}
 	return got, nil
+}
+
+// maxTrust bounds the files of a root of trust that comes by hand, in bytes.
+const maxTrust = 8 << 20
+
+// bringTrust follows the root of trust in a carried file, by the rules of the bus, and tells the core of it. unbelieved is why it was not followed to its end.
+func (a *Agent) bringTrust(ctx context.Context, files map[string][]byte) (unbelieved, err error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	var at time.Time
+	if err := a.ask(ctx, nil, func() { at = a.core.Time(time.Now()) }); err != nil {
+		return nil, err
+	}
+	trusted, unbelieved := a.opts.Trust.RefreshFrom(ctx, files, a.opts.Store, at)
+	return unbelieved, a.Tell(ctx, trusted)
 }
 
 // bring verifies one bundle and stores it.
@@ -119,7 +151,7 @@ func (a *Agent) Report(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	for from := state.Outbox.Acked + 1; from < state.Outbox.Next && file.Len() < maxReport; {
-		batch, err := a.batch(from, state.Outbox.Next-1)
+		batch, err := a.batch(state.Epoch, from, state.Outbox.Next-1)
 		if err != nil {
 			return nil, err
 		}

@@ -210,6 +210,15 @@ func (t trustOnLink) Get(ctx context.Context, name string) ([]byte, error) {
 	return raw, err
 }
 
+// RefreshFrom is Refresh from files that came by hand.
+func (b *Belief) RefreshFrom(ctx context.Context, files map[string][]byte, store fleetsync.Store, now time.Time) (fleetsync.Trusted, error) {
+	b.refreshing.Lock()
+	defer b.refreshing.Unlock()
+	err := b.refresh(ctx, tuf.Shelf{Files: files}, store, now)
+	keys, _ := b.HubKeys()
+	return fleetsync.Trusted{HubKeys: keys, Trust: b.Status(err)}, err
+}
+
 // Refresh looks for a newer root of trust and makes it count. An error that is about the link is not told as one about trust.
 func (b *Belief) Refresh(ctx context.Context, link fleetsync.Link, store fleetsync.Store, now time.Time) fleetsync.Trusted {
 	b.refreshing.Lock()

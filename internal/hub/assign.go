@@ -44,6 +44,18 @@ func withBundle(current fleetsync.Assignment, site SiteRecord, manifest *bundle.
 	return successor(current, site, withSorted(without(current.Bundles, wanted.Name), wanted), now)
 }
 
+// attemptOf is the attempt of an order by hand: one more than of the same version before, if it is to be tried again.
+func attemptOf(current fleetsync.Assignment, wanted fleetsync.AssignedBundle, again bool) int {
+	has, there := assignedIn(current, wanted.Name)
+	switch {
+	case !there || has.Digest != wanted.Digest:
+		return 0
+	case again:
+		return has.Attempt + 1
+	}
+	return has.Attempt
+}
+
 // withoutBundle is the site's assignment without the bundle.
 func withoutBundle(current fleetsync.Assignment, site SiteRecord, name bundle.Name, now time.Time) (fleetsync.Assignment, bool, error) {
 	return successor(current, site, without(current.Bundles, name), now)

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // getSealedAssignment gives a site's assignment as the site would read it from the bus, to be carried there.
@@ -36,10 +38,29 @@ func (h *Hub) getSealedAssignment(_ http.ResponseWriter, r *http.Request) (api.S
 		return api.SealedAssignment{}, fmt.Errorf("site %s: assignment: %w", id, err)
 	}
 	given := api.SealedAssignment{Site: id, Sequence: current.Sequence, Sealed: message.Data}
+	if given.Trust, err = h.carriedTrust(r.Context()); err != nil {
+		return api.SealedAssignment{}, err
+	}
 	for _, b := range current.Bundles {
 		given.Bundles = append(given.Bundles, bundle.Ref{Name: b.Name, Version: b.Version})
 	}
 	return given, nil
+}
+
+// carriedTrust are the files that lead from any root of this fleet to the newest.
+func (h *Hub) carriedTrust(ctx context.Context) (files []api.TrustFile, err error) {
+	newest := h.root.state.Load()
+	for version := int64(1); version <= newest.Versions.Root; version++ {
+		name := tuf.Name("root", version)
+		message, err := h.store.Get(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("root of trust: %s: %w", name, err)
+		}
+		files = append(files, api.TrustFile{Name: name, Data: message.Data})
+	}
+	m, v := newest.Metadata, newest.Versions
+	return append(files, api.TrustFile{Name: tuf.TimestampName, Data: m.Timestamp}, api.TrustFile{Name: tuf.Name("snapshot", v.Snapshot), Data: m.Snapshot},
+		api.TrustFile{Name: tuf.Name("targets", v.Targets), Data: m.Targets}, api.TrustFile{Name: tuf.FleetName(m.Fleet), Data: m.Fleet}), nil
 }
 
 // postReport takes what a site reported by hand: each message is what the site would have sent, is checked as that is, and goes the same way.

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
+	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
 // carriedReport is a report by hand as a site makes it.
@@ -89,5 +90,14 @@ func TestP06_TheHubGivesAnAssignmentToBeCarried(t *testing.T) {
 	var a fleetsync.Assignment
 	if err := errors.Join(err, fleetsync.Open(fleetsync.TypeAssignment, given.Sealed, site.hub, &a)); err != nil || a.Sequence != 1 || given.Sequence != 1 || len(given.Bundles) != 1 {
 		t.Errorf("%+v, %v", given, err)
+	} // Whoever has any root of this fleet gets to the newest with what is in the file.
+	files := map[string][]byte{}
+	for _, file := range given.Trust {
+		files[file.Name] = file.Data
+	}
+	newest := h.root.state.Load()
+	followed, err := tuf.Client{Source: tuf.Shelf{Files: files}}.Refresh(ctx, tuf.Metadata{Root: files[tuf.Name("root", 1)]}, time.Now())
+	if err != nil || followed.Versions != newest.Versions || followed.Trust == nil {
+		t.Errorf("%+v, %v", followed.Versions, err)
 	}
 }

@@ -146,6 +146,7 @@ func offered(current fleetsync.Assignment, site SiteRecord, name bundle.Name, id
 	if o.Goal.Digest != "" {
 		next := goalIn(current, name, o.Goal)
 		next.Rollout, next.ApplyBy = &fleetsync.RolloutRef{ID: id, Attempt: o.Attempt}, o.ApplyBy.UTC()
+		next.AcceptLoss = o.AcceptLoss
 		if !o.Schedule.Empty() {
 			next.Schedule = &o.Schedule
 		}

@@ -147,6 +147,8 @@ func (h *Hub) Assign(ctx context.Context, request api.AssignRequest) ([]api.Assi
 	}
 	wanted := fleetsync.AssignedBundle{Name: ref.Name, Version: ref.Version, Digest: entry.Digest, Values: request.Values, Drift: request.Drift, Scope: request.Scope, AcceptLoss: request.AcceptLoss}
 	decide := func(current fleetsync.Assignment, site SiteRecord) (fleetsync.Assignment, bool, error) {
+		wanted := wanted
+		wanted.Attempt = attemptOf(current, wanted, request.Retry)
 		return withBundle(current, site, signed.Manifest(), wanted, h.cfg.Now())
 	}
 	if request.DryRun {

@@ -39,6 +39,8 @@ type Offer struct {
 	Schedule            fleetsync.Schedule
 	AffectsConnectivity bool
 	ConfirmWithin       Duration
+	// AcceptLoss permits what the site would halt as suspicious.
+	AcceptLoss bool
 }
 
 // Asked is an outside verdict to obtain (R20). The answer counts until Until.
@@ -147,7 +149,7 @@ func (r *Rollout) offerOf(i int) Offer {
 	s := &r.Sites[i]
 	return Offer{
 		Site: s.Site, Attempt: s.Attempt, Goal: r.goal(s), ApplyBy: s.ApplyBy, Schedule: r.schedule(),
-		AffectsConnectivity: r.Bundle.AffectsConnectivity, ConfirmWithin: r.Bundle.ConfirmWithin,
+		AffectsConnectivity: r.Bundle.AffectsConnectivity, ConfirmWithin: r.Bundle.ConfirmWithin, AcceptLoss: r.Plan.Spec.AcceptLoss && !r.Back,
 	}
 }
 

@@ -49,6 +49,8 @@ type Spec struct {
 	Rollback  RollbackMode `json:"rollback,omitempty"`
 	Offline   Offline      `json:"offline,omitzero"`
 	Emergency bool         `json:"emergency,omitempty"`
+	// AcceptLoss lets sites apply what they would halt as suspicious. It stands in each signed offer of this rollout, and in none of its rollback.
+	AcceptLoss bool `json:"acceptLoss,omitempty"`
 }
 
 // Subject is what a rollout moves.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -571,6 +572,25 @@ func TestR15_Rollback(t *testing.T) {
 	once, err := w.r.Clone().Rollback(w.now, BackOrder{ID: "b1", By: "olga", Why: "now", Mode: AtOnce}, shops(8))
 	if err != nil || len(once.Waves) != 1 || len(once.Decide(w.now).Offers) != 5 {
 		t.Fatalf("at once: %v", err)
+	}
+}
+
+func TestR15_ALossIsAcceptedForTheRolloutAndNotForItsRollback(t *testing.T) {
+	for _, accept := range []bool{true, false} {
+		w := start(t, fmt.Sprintf(`{"acceptLoss":%v,"onFailure":"rollback","waves":[{"name":"canary","sites":{"names":["shop-00000"]},"soak":"0s"},{"name":"rest","sites":{"all":true}}]}`, accept), shops(4))
+		d := w.decide()
+		if len(d.Offers) != 1 || slices.ContainsFunc(d.Offers, func(o Offer) bool { return o.AcceptLoss != accept }) {
+			t.Fatalf("accept %v: %+v", accept, d.Offers)
+		}
+		w.say(fleetsync.PhaseUnhealthy, d.Offers[0].Site)
+		w.decide()
+		back, err := w.r.Rollback(w.now, BackOrder{ID: "b1", By: engine, Why: "too many failures", Mode: AtOnce, Releases: map[bundle.Digest]Version{older.Digest: release("1.4.1", 3)}}, shops(4))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := back.Decide(w.now); len(d.Offers) == 0 || slices.ContainsFunc(d.Offers, func(o Offer) bool { return o.AcceptLoss }) {
+			t.Errorf("accept %v, back: %+v", accept, d.Offers)
+		}
 	}
 }
 

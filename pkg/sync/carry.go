@@ -20,6 +20,7 @@ const (
 	CarriedBundle     CarriedKind = 3 // a bundle file (bundle.EncodeFile)
 	CarriedState      CarriedKind = 4 // a sealed State
 	CarriedEvents     CarriedKind = 5 // a sealed EventBatch
+	CarriedTrust      CarriedKind = 6 // a file of the root of trust: its name on the bus, a line feed, its bytes; before the assignment
 )
 
 // carriedMagic begins a carried file: what goes between hub and site by hand where there is no line. Sections follow until the end, each a kind and a
@@ -37,6 +38,7 @@ var maxCarried = map[CarriedKind]int{
 	CarriedBundle:     bundle.MaxManifestSize + bundle.MaxSignatures*(bundle.MaxSignatureSize+4) + bundle.MaxPackedSize + 64,
 	CarriedState:      MaxMessage,
 	CarriedEvents:     MaxMessage,
+	CarriedTrust:      MaxMessage,
 }
 
 // WriteCarried begins a carried file and gives the function that adds its sections.
@@ -60,12 +62,12 @@ func WriteCarried(w io.Writer, site bundle.SiteID) (add func(kind CarriedKind, d
 
 // ReadCarried reads a carried file for or from a site, one section after the other, and refuses what is longer than its kind may be before it is read.
 func ReadCarried(r io.Reader, visit func(site bundle.SiteID, kind CarriedKind, data []byte) error) error {
-	r = io.LimitReader(r, MaxCarried)
 	magic := make([]byte, len(carriedMagic))
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != carriedMagic {
 		return errors.New("carried file: it is none")
 	}
 	var site bundle.SiteID
+	total := len(magic)
 	for n := 0; ; n++ {
 		head := make([]byte, 8)
 		_, err := io.ReadFull(r, head)
@@ -78,6 +80,9 @@ func ReadCarried(r io.Reader, visit func(site bundle.SiteID, kind CarriedKind, d
 		kind, size := CarriedKind(binary.BigEndian.Uint32(head)), binary.BigEndian.Uint32(head[4:])
 		if limit := maxCarried[kind]; size == 0 || int64(size) > int64(limit) {
 			return fmt.Errorf("carried file: section %d is of kind %d and says that it has %d bytes, want 1 to %d", n+1, kind, size, limit)
+		}
+		if total += len(head) + int(size); total > MaxCarried {
+			return fmt.Errorf("carried file: it has more than %d bytes", MaxCarried)
 		}
 		data, err := io.ReadAll(io.LimitReader(r, int64(size)))
 		if err != nil || len(data) != int(size) {

@@ -3,6 +3,8 @@ package sync
 import (
 	"bytes"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -53,6 +55,32 @@ func TestP07_CarriedFilesAreBoundedBeforeTheyAreRead(t *testing.T) {
 		if _, err := read(bad); err == nil {
 			t.Errorf("%s was read", what)
 		}
+	}
+}
+
+// A file over the limit is refused where it goes over, and not read as if it ended there.
+func TestP07_ACarriedFileOverTheLimitIsRefused(t *testing.T) {
+	var b bytes.Buffer
+	add, err := WriteCarried(&b, "shop-1")
+	head := b.Len()
+	if err := errors.Join(err, add(CarriedTrust, make([]byte, MaxMessage))); err != nil {
+		t.Fatal(err)
+	}
+	section := b.Bytes()[head:]
+	fits := (MaxCarried - head) / len(section)
+	read := func(sections int) (visited int, err error) {
+		parts := []io.Reader{bytes.NewReader(b.Bytes()[:head])}
+		for range sections {
+			parts = append(parts, bytes.NewReader(section))
+		}
+		err = ReadCarried(io.MultiReader(parts...), func(bundle.SiteID, CarriedKind, []byte) error { visited++; return nil })
+		return visited, err
+	}
+	if n, err := read(fits); n != fits || err != nil {
+		t.Errorf("%d of %d sections that fit, %v", n, fits, err)
+	}
+	if n, err := read(fits + 1); n != fits || err == nil || !strings.Contains(err.Error(), "it has more than") {
+		t.Errorf("%d of %d sections that fit, %v", n, fits, err)
 	}
 }
 

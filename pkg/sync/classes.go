@@ -46,6 +46,7 @@ var classes = map[EventKind]class{
 	EventStale:          classKept,
 	EventTrustChanged:   classKept,
 	EventTrustRefused:   classKept,
+	EventCopySeen:       classKept,
 	EventStoreDamaged:   classKept,
 	EventStoreDegraded:  classKept,
 	EventStoreRecovered: classKept,

@@ -431,7 +431,7 @@ func (e *Edge) report(now time.Time, out *Effects) {
 	}
 	if !e.gather(now) {
 		if from, to, ok := e.outbox.next(now); ok {
-			out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to})
+			out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to, Epoch: e.identity.Epoch})
 		}
 	}
 	if !e.helloAt.After(now) {

@@ -192,6 +192,7 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 	ack := Ack{Site: "shop-1", Epoch: s.edge.Epoch()}
 	forged := false
 	var rollout *RolloutRef
+	attempt := 0
 	var lease time.Time
 	var schedule *Schedule
 	for _, arg := range d.CmdArgs {
@@ -235,6 +236,8 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 			id, attempt, _ := strings.Cut(arg.Vals[0], "/")
 			rollout = &RolloutRef{ID: id}
 			rollout.Attempt, _ = strconv.Atoi(attempt)
+		case "attempt": // attempt=2: ordered once more by hand
+			attempt, _ = strconv.Atoi(arg.Vals[0])
 		case "ack":
 			ack.Upto, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
 		case "missing": // missing=(3-7,9-9)
@@ -252,7 +255,7 @@ func (s *script) looked(t *testing.T, d *datadriven.TestData) Looked {
 		}
 	}
 	for i := range a.Bundles {
-		a.Bundles[i].Rollout, a.Bundles[i].ApplyBy, a.Bundles[i].Schedule = rollout, lease, schedule
+		a.Bundles[i].Rollout, a.Bundles[i].ApplyBy, a.Bundles[i].Schedule, a.Bundles[i].Attempt = rollout, lease, schedule, attempt
 	}
 	if !reflect.DeepEqual(ack, Ack{Site: "shop-1", Epoch: s.edge.Epoch()}) {
 		in.Ack = s.seal(t, TypeAck, ack)

@@ -61,6 +61,8 @@ type AssignedBundle struct {
 	Scope *Scope `json:"scope,omitempty"`
 	// AcceptLoss permits an apply that the site would halt as suspicious: one that deletes most of what the bundle has there, or stops all of it.
 	AcceptLoss bool `json:"acceptLoss,omitempty"`
+	// Attempt grows when the same is ordered anew by hand: what failed or was quarantined at the site is tried again.
+	Attempt int `json:"attempt,omitempty"`
 	// Rollout is whose offer this is; nil: ordered by hand. Another one, or another attempt, is a new order also of the same version.
 	Rollout *RolloutRef `json:"rollout,omitempty"`
 	// ApplyBy is the lease: a first apply does not begin after it (R12). Zero: no lease.
@@ -265,6 +267,7 @@ const (
 	EventStale          EventKind = "DesiredStateStale" // the hub did not prove, or disproved, that the assignment is the newest
 	EventTrustChanged   EventKind = "TrustChanged"      // a newer root of trust is believed
 	EventTrustRefused   EventKind = "TrustRefused"      // what the hub has is not believed: the older one goes on counting
+	EventCopySeen       EventKind = "CopySeen"          // the hub has events of the site's epoch that this store never made: a new epoch begins
 	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
 )
 

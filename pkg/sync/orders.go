@@ -6,14 +6,14 @@ import (
 )
 
 // reordered takes an order for what is wanted already. It says whether the order begins from the start: the same version of another rollout, or
-// of another attempt of the same one, or with a loss accepted, is a new order (R7, R13), so what failed here is tried again and what is right stays as it is.
+// of another attempt of the same one, or ordered once more by hand, or with a loss accepted, is a new order (R7, R13), so what failed here is tried again and what is right stays as it is.
 func (e *Edge) reordered(now time.Time, b AssignedBundle, h *held, out *Effects) bool {
 	was := h.Want.Bundle
 	if reflect.DeepEqual(was, b) {
 		return false
 	}
 	h.Want.Bundle = b
-	if reflect.DeepEqual(was.Rollout, b.Rollout) && (was.AcceptLoss || !b.AcceptLoss) { // only until when, and at what times
+	if reflect.DeepEqual(was.Rollout, b.Rollout) && (was.AcceptLoss || !b.AcceptLoss) && b.Attempt <= was.Attempt { // only until when, and at what times
 		e.enter(now, b.Name, h, h.Phase, h.Reason, h.Message, out)
 		return false
 	}

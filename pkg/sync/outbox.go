@@ -426,6 +426,10 @@ func (e *Edge) inOrder(about uint64) bool {
 
 // acknowledged takes the hub's word of what it has. What it asks for again and is no longer kept, a gap event says.
 func (e *Edge) acknowledged(now time.Time, ack Ack, out *Effects) {
+	if ack.Upto >= e.outbox.Next {
+		e.copied(now, ack.Upto, out)
+		return
+	}
 	if lost := e.outbox.acknowledge(now, ack); len(lost) > 0 {
 		gap := Event{Kind: EventGap, From: lost[0].From, To: lost[len(lost)-1].To, Reason: LostTail}
 		gap.Message = "the hub asks for events that it had acknowledged and that are no longer kept"

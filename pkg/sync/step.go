@@ -228,4 +228,5 @@ type Send struct {
 	State    *State
 	Hello    *Hello
 	From, To uint64
+	Epoch    string // of From and To
 }
