@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// earlier are messages as agents and hubs of earlier versions sent them, with the fields those had.
+// earlier are messages with no more fields than the first versions had. They are written by hand, not recorded.
 var earlier = map[string]struct {
 	payload string
 	into    func() any
