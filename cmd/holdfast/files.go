@@ -6,7 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 )
 
 // readLimited reads a file of at most limit bytes; "-" is stdin.
@@ -36,17 +37,7 @@ func (d *desk) writeWhole(path string, raw []byte, mode fs.FileMode) error {
 		_, err := d.out.Write(raw)
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
+	return wholefile.Replace(path, raw, mode)
 }
 
 // writeNew writes a file that must not exist yet: keys and site files are never overwritten.

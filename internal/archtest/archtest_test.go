@@ -36,6 +36,8 @@ var rules = []rule{
 		"who may do what is decided without I/O and without anyone else's code"},
 	{"internal/secret", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"what is sealed and opened depends on nobody's code but ours and the standard library's, and goes nowhere by itself"},
+	{"internal/wholefile", []string{thirdParty, "net", module + "pkg", module + "internal", module + "cmd"},
+		"files are read and written by nothing but the standard library"},
 	{"internal/enrol", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"who becomes a site is decided without I/O and without anyone else's code"},
 	{"internal/enrol/device", []string{module + "internal/hub", module + "internal/api", module + "internal/bus"},

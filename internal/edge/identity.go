@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/nats-io/nkeys"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -59,35 +59,15 @@ func checked(site *fleetsync.SiteFile, log *zap.Logger) (who *identity, err erro
 
 // readSiteFile also warns where others than its owner may read the file.
 func readSiteFile(name string, log *zap.Logger) ([]byte, error) {
-	f, err := os.Open(name)
+	info, err := os.Stat(name)
 	if err != nil {
-		return nil, plain(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, plain(err)
+		return nil, wholefile.Cause(err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		log.Warn("the site file holds a secret and others may read it: chmod 600", zap.String("file", name), zap.Stringer("mode", mode))
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxSiteFile+1))
-	if err != nil {
-		return nil, plain(err)
-	}
-	if len(raw) > maxSiteFile {
-		return nil, fmt.Errorf("it has more than %d bytes", maxSiteFile)
-	}
-	return raw, nil
-}
-
-// plain leaves the file's name to whoever says which file it is.
-func plain(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
+	raw, err := wholefile.Read(name, maxSiteFile)
+	return raw, wholefile.Cause(err)
 }
 
 func decodeSiteFile(raw []byte) (*fleetsync.SiteFile, error) {

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 )
 
 const (
@@ -92,7 +94,7 @@ func (a *authority) certificate() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("server certificate: renew: %w", err)
 	}
 	a.current = renewed
-	return renewed, writeSecret(filepath.Join(a.keys.dir, "server.pem"), raw)
+	return renewed, wholefile.Replace(filepath.Join(a.keys.dir, "server.pem"), raw, 0o600)
 }
 
 func namesOf(leaf *x509.Certificate) []string {

@@ -6,12 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 )
 
 // certificates are what the hub's servers show, and what sites and the CLI pin: the hub's own authority, or files that somebody else keeps.
@@ -154,7 +155,7 @@ func (g *givenCertificate) load() error {
 	var raw [3][]byte
 	for i, name := range []string{g.files.Cert, g.files.Key, g.files.CA} {
 		var err error
-		if raw[i], err = readBounded(name); err != nil {
+		if raw[i], err = wholefile.Read(name, maxCertificateFile); err != nil {
 			return err
 		}
 	}
@@ -198,22 +199,6 @@ func (g *givenCertificate) check(pair tls.Certificate, roots *x509.CertPool) err
 		}
 	}
 	return nil
-}
-
-func readBounded(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxCertificateFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
-	}
-	if len(raw) > maxCertificateFile {
-		return nil, fmt.Errorf("%s: more than %d bytes", name, maxCertificateFile)
-	}
-	return raw, nil
 }
 
 // openCertificates gives what the servers show, and keeps it up to date.

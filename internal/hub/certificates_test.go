@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -39,7 +40,7 @@ func (f CertificateFiles) issue(t *testing.T, by *authority, cas ...*authority) 
 		ca = append(ca, one.caPEM...)
 	}
 	for name, data := range map[string][]byte{f.Cert: pair, f.Key: pair, f.CA: ca} {
-		if err := writeSecret(name, data); err != nil {
+		if err := wholefile.Replace(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

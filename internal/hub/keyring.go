@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 )
 
 // keyring is the directory of the hub's secrets: each file is made at first start, 0600, and never changed after.
@@ -27,26 +28,17 @@ type keyring struct{ dir string }
 func openKeyring(dataDir string) (keyring, error) {
 	dir := filepath.Join(dataDir, "keys")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return keyring{}, fmt.Errorf("data directory %s: cannot keep keys there: %w", dataDir, cause(err))
+		return keyring{}, fmt.Errorf("data directory %s: cannot keep keys there: %w", dataDir, wholefile.Cause(err))
 	}
 	probe, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
-		return keyring{}, fmt.Errorf("data directory %s: cannot be written: %w", dataDir, cause(err))
+		return keyring{}, fmt.Errorf("data directory %s: cannot be written: %w", dataDir, wholefile.Cause(err))
 	}
 	probe.Close()
 	if err := os.Remove(probe.Name()); err != nil {
-		return keyring{}, fmt.Errorf("data directory %s: cannot be written: %w", dataDir, cause(err))
+		return keyring{}, fmt.Errorf("data directory %s: cannot be written: %w", dataDir, wholefile.Cause(err))
 	}
 	return keyring{dir}, nil
-}
-
-// cause takes away the path that package os puts before every error: it is said already.
-func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }
 
 // once gives the file's bytes, made by create and written durably where it is missing.
@@ -57,37 +49,12 @@ func (k keyring) once(name string, create func() ([]byte, error)) ([]byte, error
 		return data, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("key file %s: %w", path, cause(err))
+		return nil, fmt.Errorf("key file %s: %w", path, wholefile.Cause(err))
 	}
 	if data, err = create(); err != nil {
 		return nil, fmt.Errorf("key file %s: %w", path, err)
 	}
-	return data, writeSecret(path, data)
-}
-
-// writeSecret replaces a file by rename, so that a crash leaves the old one or the new one, never a half.
-func writeSecret(path string, data []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
-	if err != nil {
-		return fmt.Errorf("file %s: %w", path, cause(err))
-	}
-	defer os.Remove(temporary.Name())
-	defer temporary.Close()
-	if _, err := temporary.Write(data); err != nil {
-		return fmt.Errorf("file %s: %w", path, cause(err))
-	}
-	if err := temporary.Sync(); err != nil {
-		return fmt.Errorf("file %s: %w", path, cause(err))
-	}
-	if err := os.Rename(temporary.Name(), path); err != nil {
-		return fmt.Errorf("file %s: %w", path, cause(err))
-	}
-	directory, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("file %s: %w", path, cause(err))
-	}
-	defer directory.Close()
-	return directory.Sync()
+	return data, wholefile.Replace(path, data, 0o600)
 }
 
 // siteKey is the raw key of a NATS user key ("U…").
@@ -126,7 +93,7 @@ func (k keyring) doorkeeper(dataDir, url, ca string) (keeper doorkeeper, written
 		return k.makeToken(path, url, ca)
 	}
 	if err != nil {
-		return doorkeeper{}, false, fmt.Errorf("key file %s: %w", tokenFile, cause(err))
+		return doorkeeper{}, false, fmt.Errorf("key file %s: %w", tokenFile, wholefile.Cause(err))
 	}
 	hash, err := hex.DecodeString(strings.TrimSpace(string(raw)))
 	if err != nil || len(hash) != sha256.Size {
@@ -148,7 +115,7 @@ func (k keyring) makeToken(path, url, ca string) (keeper doorkeeper, written boo
 		return doorkeeper{}, false, err
 	}
 	// The hash comes last: a crash in between makes a new token at the next start, and the file is written over.
-	return keeper, true, writeSecret(filepath.Join(k.dir, tokenFile), []byte(hex.EncodeToString(keeper.hash[:])+"\n"))
+	return keeper, true, wholefile.Replace(filepath.Join(k.dir, tokenFile), []byte(hex.EncodeToString(keeper.hash[:])+"\n"), 0o600)
 }
 
 func writeContext(path string, context api.ContextFile) error {
@@ -156,7 +123,7 @@ func writeContext(path string, context api.ContextFile) error {
 	if err != nil {
 		return fmt.Errorf("file %s: encode: %w", path, err)
 	}
-	return writeSecret(path, append(raw, '\n'))
+	return wholefile.Replace(path, append(raw, '\n'), 0o600)
 }
 
 // portOf is the port an address listens on.

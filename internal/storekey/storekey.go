@@ -21,7 +21,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 )
 
@@ -162,13 +161,4 @@ func Open(ref string, secret func(namespace, name string) Source) (Source, error
 		return nil, fmt.Errorf("store key %.200q: want file:PATH, secret:NAMESPACE/NAME or command:/PATH", ref)
 	}
 	return nil, fmt.Errorf("store key %.200q: want file:PATH or command:/PATH", ref)
-}
-
-// plain leaves out the path that package os puts before every error: it is said already.
-func plain(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }

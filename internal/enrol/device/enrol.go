@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/internal/online"
 	"github.com/holdfast-fleet/holdfast/internal/proxy"
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
@@ -60,7 +61,7 @@ func Enrol(ctx context.Context, o Options) (*fleetsync.SiteFile, error) {
 	if site != nil || err != nil {
 		return site, err
 	}
-	raw, err := readLimited(o.File, enrol.MaxFile)
+	raw, err := wholefile.Read(o.File, enrol.MaxFile)
 	if err != nil {
 		return nil, hinted{fmt.Errorf("enrolment file: %w", err), "make one at the desk: holdfast token create -o enrol.json"}
 	}

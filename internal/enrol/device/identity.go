@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -61,7 +61,7 @@ func (h Home) key() (key, error) {
 		return key{}, fmt.Errorf("data folder: %w", err)
 	}
 	path := filepath.Join(h.Dir, seedFile)
-	raw, err := readLimited(path, maxSeed)
+	raw, err := wholefile.Read(path, maxSeed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h.makeKey(path)
 	}
@@ -88,7 +88,7 @@ func (h Home) makeKey(path string) (key, error) {
 	if err != nil {
 		return key{}, fmt.Errorf("the device's key: %w", err)
 	}
-	if err := writeWhole(path, sealed); err != nil {
+	if err := wholefile.Replace(path, sealed, 0o600); err != nil {
 		return key{}, fmt.Errorf("the device's key: %w", err)
 	}
 	return keyOf(seed)
@@ -141,7 +141,7 @@ func (h Home) unseal(raw []byte) ([]byte, error) {
 }
 
 func (h Home) cipher() (cipher.AEAD, error) {
-	secret, err := readLimited(h.KeyFile, maxKeyFile)
+	secret, err := wholefile.Read(h.KeyFile, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("identity key file: %w", err)
 	}
@@ -162,7 +162,7 @@ func (h Home) cipher() (cipher.AEAD, error) {
 // load reads the site file of an enrolled device; nil where it is not enrolled yet.
 func (h Home) load(k key) (*fleetsync.SiteFile, error) {
 	path := filepath.Join(h.Dir, siteFile)
-	raw, err := readLimited(path, maxSite)
+	raw, err := wholefile.Read(path, maxSite)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -192,12 +192,12 @@ func (h Home) save(site fleetsync.SiteFile) error {
 	if err != nil {
 		return fmt.Errorf("site file: encode: %w", err)
 	}
-	return writeWhole(filepath.Join(h.Dir, siteFile), append(raw, '\n'))
+	return wholefile.Replace(filepath.Join(h.Dir, siteFile), append(raw, '\n'), 0o600)
 }
 
 // Newest puts the credential that was renewed last into the site file, where there is one for this very site and key that lives longer.
 func (h Home) Newest(site *fleetsync.SiteFile) error {
-	raw, err := readLimited(filepath.Join(h.Dir, credentialFile), maxJWT)
+	raw, err := wholefile.Read(filepath.Join(h.Dir, credentialFile), maxJWT)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -225,45 +225,7 @@ func (h Home) Newest(site *fleetsync.SiteFile) error {
 }
 
 func (h Home) keepCredential(token string) error {
-	return writeWhole(filepath.Join(h.Dir, credentialFile), []byte(token+"\n"))
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return raw, nil
-}
-
-// writeWhole replaces a file by rename, so that a crash leaves the old one or the new one.
-func writeWhole(path string, raw []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return wholefile.Replace(filepath.Join(h.Dir, credentialFile), []byte(token+"\n"), 0o600)
 }
 
 // hinted is an error with a hint for whoever started the agent.
