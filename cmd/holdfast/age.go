@@ -7,18 +7,12 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 )
 
-// The words for times are those of the web pages.
-var (
-	age  = api.Age
-	span = api.Span
-)
-
 // heard is a freshness with its age: "fresh, 3s ago"; "unknown" where nothing was ever heard.
 func heard(now time.Time, f api.Freshness, at *time.Time) cell {
 	if at == nil || at.IsZero() {
 		return cell{text: string(api.Unknown), style: faint}
 	}
-	c := cell{text: fmt.Sprintf("%s, %s", f, age(now, *at))}
+	c := cell{text: fmt.Sprintf("%s, %s", f, api.Age(now, *at))}
 	switch f {
 	case api.Fresh:
 		c.style = good

@@ -130,7 +130,7 @@ func later(a, b time.Time) time.Time {
 func (e evidence) text(group string, ref bundle.Ref, now time.Time) string {
 	text := fmt.Sprintf("evidence: %d of %d %s of %s run %s healthily", e.healthy, e.sites, plural(e.sites, "site"), group, ref)
 	if e.healthy > 0 {
-		text += ", the last since " + age(now, e.since)
+		text += ", the last since " + api.Age(now, e.since)
 	}
 	return text + fmt.Sprintf("; %d failing, %d silent", len(e.failing), e.silent)
 }

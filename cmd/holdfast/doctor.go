@@ -146,7 +146,7 @@ func (e *examination) hub(ctx context.Context, hub *api.Client, only bundle.Site
 	}
 	switch {
 	case me.Expires != nil && me.Expires.Sub(e.d.now()) < soonExpires:
-		e.add("token", gradeWarning, fmt.Sprintf("%s's token ends in %s", me.Name, span(me.Expires.Sub(e.d.now()))), "ask an admin: holdfast user renew "+me.Name)
+		e.add("token", gradeWarning, fmt.Sprintf("%s's token ends in %s", me.Name, api.Span(me.Expires.Sub(e.d.now()))), "ask an admin: holdfast user renew "+me.Name)
 	default:
 		e.add("token", gradeOK, fmt.Sprintf("you are %s, %s of %s", me.Name, me.Role, scopeText(me.Scope)), "")
 	}
@@ -202,7 +202,7 @@ func (e *examination) site(s api.Site) {
 	case api.Unknown:
 		e.add(about, gradeFault, "was never heard from", "is its agent running, and does it reach the hub's bus? holdfast-edge status at the site says")
 	case api.Stale:
-		e.add(about, gradeFault, "was heard "+age(e.d.now(), *s.LastSeen)+"; what it said is old", "is it online? It goes on with what it has and catches up by itself")
+		e.add(about, gradeFault, "was heard "+api.Age(e.d.now(), *s.LastSeen)+"; what it said is old", "is it online? It goes on with what it has and catches up by itself")
 	}
 	for _, alarm := range s.Alarms {
 		e.add(about, gradeFault, alarm, "holdfast site show "+string(s.ID))
@@ -211,7 +211,7 @@ func (e *examination) site(s api.Site) {
 		e.state(about, s)
 	}
 	if len(e.found) == before {
-		e.add(about, gradeOK, "heard "+age(e.d.now(), *s.LastSeen)+", nothing is wrong", "")
+		e.add(about, gradeOK, "heard "+api.Age(e.d.now(), *s.LastSeen)+", nothing is wrong", "")
 	}
 }
 

@@ -25,7 +25,7 @@ func driftTable(drifts []api.SiteDrift, now time.Time, sites bool) table {
 			return []cell{text(string(s.Site)), heard(now, s.Freshness, &s.At), text(string(s.Bundle))}
 		}
 		for _, d := range s.Drift {
-			t.add(append(begin(), text(d.Object), text(string(d.Kind)), text(age(now, d.At)), text(some(d.Paths, 3)), text(some(d.Managers, 2)), text(d.Message))...)
+			t.add(append(begin(), text(d.Object), text(string(d.Kind)), text(api.Age(now, d.At)), text(some(d.Paths, 3)), text(some(d.Managers, 2)), text(d.Message))...)
 		}
 		if more := s.Count - len(s.Drift); more > 0 {
 			t.add(append(begin(), cell{fmt.Sprintf("and %d more", more), faint})...)
@@ -94,9 +94,9 @@ func clockCell(line api.StoryLine) cell {
 	if line.ClockOffset != nil {
 		switch off := time.Duration(*line.ClockOffset) * time.Second; {
 		case off > offBy:
-			c.text += " +" + span(off)
+			c.text += " +" + api.Span(off)
 		case off < -offBy:
-			c.text += " -" + span(-off)
+			c.text += " -" + api.Span(-off)
 		}
 	}
 	return c
@@ -106,9 +106,9 @@ func clockCell(line api.StoryLine) cell {
 func lateCell(e api.SiteEvent) cell {
 	switch late := e.Received.Sub(e.At); {
 	case late > lateAfter:
-		return cell{"+" + span(late), warn}
+		return cell{"+" + api.Span(late), warn}
 	case late < -offBy:
-		return cell{"-" + span(-late), warn}
+		return cell{"-" + api.Span(-late), warn}
 	}
 	return cell{text: "at once"}
 }
@@ -142,7 +142,7 @@ func bundlesPage(bundles []api.Bundle, now time.Time) page {
 			sites = textf("%d of %d current", b.Current, b.Sites)
 		}
 		t.add(textf("%s@%s", b.Name, b.Version), textf("%d", b.Counter), text(b.Digest.Short()), textf("%d", b.Objects),
-			text(bytesText(b.Size)), text(wireText(b)), sites, text(age(now, b.Pushed)))
+			text(bytesText(b.Size)), text(wireText(b)), sites, text(api.Age(now, b.Pushed)))
 	}
 	return page{tables: []table{t}}
 }

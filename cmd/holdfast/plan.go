@@ -40,7 +40,7 @@ func plansPage(plans []api.Plan, now time.Time) page {
 		if json.Unmarshal(p.Plan, &plan) == nil {
 			waves = textf("%d", len(plan.Spec.Waves))
 		}
-		t.add(text(string(p.Name)), waves, text(age(now, p.Changed)), text(p.By))
+		t.add(text(string(p.Name)), waves, text(api.Age(now, p.Changed)), text(p.By))
 	}
 	return page{tables: []table{t}}
 }
@@ -64,7 +64,7 @@ func newPlanDelete(d *desk) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		d.sayf("plan %s, stored by %s %s, would be forgotten", name, plan.By, age(d.now(), plan.Changed))
+		d.sayf("plan %s, stored by %s %s, would be forgotten", name, plan.By, api.Age(d.now(), plan.Changed))
 		if err := d.agree(*yes); err != nil {
 			return err
 		}

@@ -10,8 +10,6 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 )
 
-const kindUser = "User"
-
 // userSpec is what a user may do. Its token is made by user add and is in no document.
 type userSpec struct {
 	Role    access.Role  `json:"role"`
@@ -19,11 +17,32 @@ type userSpec struct {
 	Revoked bool         `json:"revoked,omitempty"`
 }
 
-func ofUser(u api.User) (resource, error) {
-	return newResource(kindUser, u.Name, userSpec{u.Role, u.Scope, u.Revoked != nil})
+var userKind = resourceKind{
+	name: "User", word: "user",
+	decode: decodeAs[userSpec](bundleName, nil),
+	one: func(ctx context.Context, hub *api.Client, name string) (r resource, found bool, err error) {
+		users, err := hub.Users(ctx)
+		for _, u := range users {
+			if u.Name == name {
+				return resourceFound(u, err, ofUser)
+			}
+		}
+		return r, false, err
+	},
+	all: func(ctx context.Context, hub *api.Client) ([]resource, error) {
+		users, err := hub.Users(ctx)
+		return resourcesOf(users, err, ofUser)
+	},
+	set:  changeUser,
+	of:   "user",
+	made: "holdfast user add makes a user, and the token that goes with it",
 }
 
-func (c resourceChange) changeUser(ctx context.Context, hub *api.Client) error {
+func ofUser(u api.User) (resource, error) {
+	return newResource("User", u.Name, userSpec{u.Role, u.Scope, u.Revoked != nil})
+}
+
+func changeUser(ctx context.Context, hub *api.Client, c resourceChange) error {
 	var was, is userSpec
 	if err := errors.Join(json.Unmarshal(c.is.Spec, &was), json.Unmarshal(c.wanted.Spec, &is)); err != nil {
 		return err

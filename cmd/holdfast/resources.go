@@ -19,20 +19,40 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/rollout"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
-	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
-// The kinds that get writes and apply takes. What a document does not say is not there: apply makes the resource what the document is.
-const (
-	kindGroup      = "Group"
-	kindSite       = "Site"
-	kindAssignment = "Assignment"
-)
+// resourceKind is what get and apply know of one kind.
+type resourceKind struct {
+	name string
+	word string // as get calls it
+	// decode reads a document strictly and gives it in the form that get has.
+	decode func(raw []byte) (resource, error)
+	// one is a resource as the hub has it; found is false for one that it has not.
+	one func(ctx context.Context, hub *api.Client, name string) (r resource, found bool, err error)
+	all func(ctx context.Context, hub *api.Client) ([]resource, error)
+	set func(ctx context.Context, hub *api.Client, c resourceChange) error
+	// made says how what the hub does not have comes into being, and of what it is; empty: apply makes it.
+	made, of string
+}
 
-var kinds = []string{kindGroup, rollout.KindPlan, kindUser, kindSite, kindAssignment}
+// kinds are in the order in which apply takes them: labels and groups before what is assigned by them. What a document does not say is not there: apply makes the
+// resource what the document is.
+var kinds = []resourceKind{groupKind, planKind, userKind, siteKind, assignmentKind}
 
-// kindWords are what get calls them.
-var kindWords = []string{"group", "plan", "user", "site", "assignment"}
+// kindAt is where a kind is among kinds, or -1.
+func kindAt(is func(resourceKind) bool) int { return slices.IndexFunc(kinds, is) }
+
+// place is where the kind of a resource is among kinds, or -1.
+func (r resource) place() int { return kindAt(func(k resourceKind) bool { return k.name == r.Kind }) }
+
+func listed(of func(resourceKind) string) (list []string) {
+	for _, k := range kinds {
+		list = append(list, of(k))
+	}
+	return list
+}
+
+var kindWords = listed(func(k resourceKind) string { return k.word })
 
 // resource is one document.
 type resource struct {
@@ -43,29 +63,6 @@ type resource struct {
 }
 
 func (r resource) String() string { return r.Kind + " " + r.Metadata.Name }
-
-type groupSpec struct {
-	Labels string `json:"labels"` // selector
-}
-
-// siteSpec is what a person says of a site; the site itself is made by enrolment or site add.
-type siteSpec struct {
-	Labels   map[string]string `json:"labels,omitempty"`
-	Cordoned string            `json:"cordoned,omitempty"` // why; empty: it is not
-}
-
-// assignmentSpec is all that a site is to run.
-type assignmentSpec struct {
-	Bundles []assignedSpec `json:"bundles"`
-}
-
-type assignedSpec struct {
-	Name    bundle.Name      `json:"name"`
-	Version bundle.Version   `json:"version"`
-	Values  fleetsync.Values `json:"values,omitempty"`
-	Drift   bundle.DriftMode `json:"drift,omitempty"`
-	Scope   *fleetsync.Scope `json:"scope,omitempty"`
-}
 
 func newResource(kind, name string, spec any) (resource, error) {
 	raw, err := json.Marshal(spec)
@@ -110,8 +107,7 @@ func readResources(path string) (all []resource, err error) {
 	if len(all) == 0 || len(all) > maxResources {
 		return nil, fmt.Errorf("%s: %d documents: want 1 to %d", path, len(all), maxResources)
 	}
-	// Labels and groups before what is assigned by them.
-	slices.SortStableFunc(all, func(a, b resource) int { return slices.Index(kinds, a.Kind) - slices.Index(kinds, b.Kind) })
+	slices.SortStableFunc(all, func(a, b resource) int { return a.place() - b.place() })
 	return all, nil
 }
 
@@ -150,71 +146,60 @@ func decodeResource(raw []byte) (r resource, err error) {
 	if err := strictly(raw, &r); err != nil {
 		return r, err
 	}
-	if r.APIVersion != rollout.APIVersion || !slices.Contains(kinds, r.Kind) {
-		return r, fmt.Errorf("%.40q %.40q: want apiVersion %s and kind %s", r.APIVersion, r.Kind, rollout.APIVersion, strings.Join(kinds, ", "))
+	at := r.place()
+	if r.APIVersion != rollout.APIVersion || at < 0 {
+		names := strings.Join(listed(func(k resourceKind) string { return k.name }), ", ")
+		return r, fmt.Errorf("%.40q %.40q: want apiVersion %s and kind %s", r.APIVersion, r.Kind, rollout.APIVersion, names)
 	}
-	var spec any
-	switch r.Kind {
-	case kindGroup:
-		_, err = bundle.ParseName(r.Metadata.Name)
-		spec = &groupSpec{}
-	case rollout.KindPlan:
-		return planDocument(raw)
-	case kindUser:
-		_, err = bundle.ParseName(r.Metadata.Name)
-		spec = &userSpec{}
-	case kindSite:
-		_, err = bundle.ParseSiteID(r.Metadata.Name)
-		spec = &siteSpec{}
-	case kindAssignment:
-		_, err = bundle.ParseSiteID(r.Metadata.Name)
-		spec = &assignmentSpec{}
-	}
-	if err != nil {
-		return r, fmt.Errorf("%s: %w", r, err)
-	}
-	if err := strictly(r.Spec, spec); err != nil {
-		return r, fmt.Errorf("%s: spec: %w", r, err)
-	}
-	if a, ok := spec.(*assignmentSpec); ok {
-		slices.SortFunc(a.Bundles, func(a, b assignedSpec) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	}
-	r.Spec, err = json.Marshal(spec) // in the form that get has
-	return r, err
+	return kinds[at].decode(raw)
 }
 
-// resourceOf is a resource as the hub has it; found is false for one that it has not.
-func resourceOf(ctx context.Context, hub *api.Client, kind, name string) (r resource, found bool, err error) {
-	switch kind {
-	case kindGroup:
-		g, err := hub.Group(ctx, bundle.Name(name))
-		if err != nil {
-			return r, false, unlessNotFound(err)
+// decodeAs decodes documents whose spec is an S. tidy, where not nil, brings what a person may write in any order into the one that get has.
+func decodeAs[S any](parse func(name string) error, tidy func(*S)) func([]byte) (resource, error) {
+	return func(raw []byte) (r resource, err error) {
+		if err := strictly(raw, &r); err != nil {
+			return r, err
 		}
-		r, err = newResource(kind, name, groupSpec{g.Selector})
-		return r, true, err
-	case rollout.KindPlan:
-		p, err := hub.Plan(ctx, bundle.Name(name))
-		if err != nil {
-			return r, false, unlessNotFound(err)
+		if err := parse(r.Metadata.Name); err != nil {
+			return r, fmt.Errorf("%s: %w", r, err)
 		}
-		r, err = planDocument(p.Plan)
-		return r, true, err
-	case kindUser:
-		users, err := hub.Users(ctx)
-		for _, u := range users {
-			if u.Name == name {
-				r, err = ofUser(u)
-				return r, true, err
-			}
+		var spec S
+		if err := strictly(r.Spec, &spec); err != nil {
+			return r, fmt.Errorf("%s: spec: %w", r, err)
 		}
-		return r, false, err
+		if tidy != nil {
+			tidy(&spec)
+		}
+		r.Spec, err = json.Marshal(spec)
+		return r, err
 	}
-	site, err := hub.Site(ctx, bundle.SiteID(name))
+}
+
+func bundleName(name string) error {
+	_, err := bundle.ParseName(name)
+	return err
+}
+
+func siteName(name string) error {
+	_, err := bundle.ParseSiteID(name)
+	return err
+}
+
+// resourcesOf makes resources of what the hub lists.
+func resourcesOf[T any](list []T, err error, make func(T) (resource, error)) (all []resource, _ error) {
+	for _, one := range list {
+		r, failed := make(one)
+		all, err = append(all, r), errors.Join(err, failed)
+	}
+	return all, err
+}
+
+// resourceFound makes a resource of what the hub gave, if it has it.
+func resourceFound[T any](one T, err error, make func(T) (resource, error)) (r resource, found bool, _ error) {
 	if err != nil {
 		return r, false, unlessNotFound(err)
 	}
-	r, err = ofSite(kind, site)
+	r, err = make(one)
 	return r, true, err
 }
 
@@ -224,22 +209,6 @@ func unlessNotFound(err error) error {
 		return nil
 	}
 	return err
-}
-
-func ofSite(kind string, site api.Site) (resource, error) {
-	if kind == kindSite {
-		spec := siteSpec{Labels: site.Labels}
-		if site.Cordoned != nil {
-			spec.Cordoned = site.Cordoned.Why
-		}
-		return newResource(kind, string(site.ID), spec)
-	}
-	spec := assignmentSpec{Bundles: []assignedSpec{}}
-	for _, b := range site.Assigned {
-		spec.Bundles = append(spec.Bundles, assignedSpec{b.Name, b.Version, b.Values, b.Drift, b.Scope})
-	}
-	slices.SortFunc(spec.Bundles, func(a, b assignedSpec) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	return newResource(kind, string(site.ID), spec)
 }
 
 func newGet(d *desk) *cobra.Command {
@@ -256,7 +225,7 @@ Values of bundles are written as they are.`,
 	complete(cmd, "output", "yaml", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		word := strings.TrimSuffix(strings.ToLower(args[0]), "s")
-		at := max(slices.Index(kindWords, word), slices.IndexFunc(kinds, func(kind string) bool { return strings.EqualFold(word, kind) }))
+		at := kindAt(func(k resourceKind) bool { return word == k.word || strings.EqualFold(word, k.name) })
 		if at < 0 || f == formatTable {
 			return usagef(cmd, "want %s, as yaml or json", strings.Join(kindWords, ", "))
 		}
@@ -273,45 +242,15 @@ Values of bundles are written as they are.`,
 	return cmd
 }
 
-func allOf(ctx context.Context, hub *api.Client, kind string, names []string) (all []resource, err error) {
-	if len(names) > 0 {
-		r, found, err := resourceOf(ctx, hub, kind, names[0])
-		if err == nil && !found {
-			err = &failure{code: exitNotFound, message: fmt.Sprintf("%s %s is not known", kind, names[0]), hint: "holdfast get " + strings.ToLower(kind) + " writes all"}
-		}
-		return []resource{r}, err
+func allOf(ctx context.Context, hub *api.Client, kind resourceKind, names []string) ([]resource, error) {
+	if len(names) == 0 {
+		return kind.all(ctx, hub)
 	}
-	add := func(r resource, err error) error {
-		all = append(all, r)
-		return err
+	r, found, err := kind.one(ctx, hub, names[0])
+	if err == nil && !found {
+		err = &failure{code: exitNotFound, message: fmt.Sprintf("%s %s is not known", kind.name, names[0]), hint: "holdfast get " + kind.word + " writes all"}
 	}
-	switch kind {
-	case kindGroup:
-		groups, err := hub.Groups(ctx)
-		for _, g := range groups {
-			err = errors.Join(err, add(newResource(kind, string(g.Name), groupSpec{g.Selector})))
-		}
-		return all, err
-	case rollout.KindPlan:
-		plans, err := hub.Plans(ctx)
-		for _, p := range plans {
-			err = errors.Join(err, add(planDocument(p.Plan)))
-		}
-		return all, err
-	case kindUser:
-		users, err := hub.Users(ctx)
-		for _, u := range users {
-			err = errors.Join(err, add(ofUser(u)))
-		}
-		return all, err
-	}
-	sites, err := hub.Sites(ctx, "")
-	for _, site := range sites {
-		if site.Status != "gone" {
-			err = errors.Join(err, add(ofSite(kind, site)))
-		}
-	}
-	return all, err
+	return []resource{r}, err
 }
 
 func (d *desk) writeResources(f format, all []resource) error {
@@ -375,7 +314,7 @@ Values of bundles are not shown, only that they differ.`,
 			return err
 		}
 		for i, c := range changes {
-			if err := c.carryOut(cmd.Context(), hub); err != nil {
+			if err := kinds[c.wanted.place()].set(cmd.Context(), hub, c); err != nil {
 				f := *explain(err)
 				f.message = fmt.Sprintf("%s: %s (%d of %d were done)", c.wanted, f.message, i, len(changes))
 				return &f
@@ -393,14 +332,13 @@ type resourceChange struct{ is, wanted resource }
 // changesOf are the documents that differ from what the hub has.
 func (d *desk) changesOf(ctx context.Context, hub *api.Client, wanted []resource) (changes []resourceChange, err error) {
 	for _, w := range wanted {
-		is, found, err := resourceOf(ctx, hub, w.Kind, w.Metadata.Name)
+		kind := kinds[w.place()]
+		is, found, err := kind.one(ctx, hub, w.Metadata.Name)
 		switch {
 		case err != nil:
 			return nil, err
-		case !found && w.Kind == kindUser:
-			return nil, &failure{code: exitNotFound, message: fmt.Sprintf("%s: the hub does not know the user", w), hint: "holdfast user add makes a user, and the token that goes with it"}
-		case !found && w.Kind != kindGroup && w.Kind != rollout.KindPlan:
-			return nil, &failure{code: exitNotFound, message: fmt.Sprintf("%s: the hub does not know the site", w), hint: "devices become sites with holdfast token create, or holdfast site add"}
+		case !found && kind.made != "":
+			return nil, &failure{code: exitNotFound, message: fmt.Sprintf("%s: the hub does not know the %s", w, kind.of), hint: kind.made}
 		}
 		if !bytes.Equal(is.Spec, w.Spec) {
 			changes = append(changes, resourceChange{is, w})
@@ -463,99 +401,4 @@ func leaves(raw []byte) map[string]string {
 	}
 	walk("", tree)
 	return all
-}
-
-func (c resourceChange) carryOut(ctx context.Context, hub *api.Client) error {
-	name := c.wanted.Metadata.Name
-	switch c.wanted.Kind {
-	case kindGroup:
-		var spec groupSpec
-		if err := json.Unmarshal(c.wanted.Spec, &spec); err != nil {
-			return err
-		}
-		_, err := hub.SetGroup(ctx, bundle.Name(name), spec.Labels)
-		return err
-	case rollout.KindPlan:
-		return c.storePlan(ctx, hub)
-	case kindUser:
-		return c.changeUser(ctx, hub)
-	case kindSite:
-		return c.changeSite(ctx, hub, bundle.SiteID(name))
-	}
-	return c.changeAssignment(ctx, hub, bundle.SiteID(name))
-}
-
-func (c resourceChange) changeSite(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
-	var was, is siteSpec
-	if err := errors.Join(json.Unmarshal(c.is.Spec, &was), json.Unmarshal(c.wanted.Spec, &is)); err != nil {
-		return err
-	}
-	change := api.LabelChange{Set: is.Labels}
-	for key := range was.Labels {
-		if _, stays := is.Labels[key]; !stays {
-			change.Remove = append(change.Remove, key)
-		}
-	}
-	if !maps.Equal(was.Labels, is.Labels) {
-		if _, err := hub.LabelSite(ctx, id, change); err != nil {
-			return err
-		}
-	}
-	var err error
-	switch {
-	case was.Cordoned == is.Cordoned:
-	case is.Cordoned == "":
-		_, err = hub.UncordonSite(ctx, id)
-	default:
-		_, err = hub.CordonSite(ctx, id, is.Cordoned)
-	}
-	return err
-}
-
-func (c resourceChange) changeAssignment(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
-	var was, is assignmentSpec
-	if err := errors.Join(json.Unmarshal(c.is.Spec, &was), json.Unmarshal(c.wanted.Spec, &is)); err != nil {
-		return err
-	}
-	sites := []bundle.SiteID{id}
-	kept := map[bundle.Name]bool{}
-	for _, b := range is.Bundles {
-		kept[b.Name] = true
-		if slices.ContainsFunc(was.Bundles, func(w assignedSpec) bool { return sameJSON(w, b) }) {
-			continue
-		}
-		scope := b.Scope
-		if scope == nil {
-			scope = &fleetsync.Scope{} // not what it had: the document is the whole
-		}
-		results, err := hub.Assign(ctx, api.AssignRequest{Sites: sites, Bundle: bundle.Ref{Name: b.Name, Version: b.Version}, Values: b.Values, Drift: b.Drift, Scope: scope})
-		if err := firstRefusal(results, err); err != nil {
-			return err
-		}
-	}
-	for _, b := range was.Bundles {
-		if kept[b.Name] {
-			continue
-		}
-		results, err := hub.Unassign(ctx, api.UnassignRequest{Sites: sites, Name: b.Name})
-		if err := firstRefusal(results, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func sameJSON(a, b any) bool {
-	left, leftErr := json.Marshal(a)
-	right, rightErr := json.Marshal(b)
-	return leftErr == nil && rightErr == nil && bytes.Equal(left, right)
-}
-
-func firstRefusal(results []api.AssignResult, err error) error {
-	for _, r := range results {
-		if r.Error != nil {
-			return &api.Error{Problem: *r.Error}
-		}
-	}
-	return err
 }

@@ -132,7 +132,7 @@ func phaseCell(phase rollout.Phase) cell {
 func exposureText(e rollout.Exposure, now time.Time) string {
 	s := fmt.Sprintf("%d %s taken it, %d %s out", e.Taken, has(e.Taken), e.Outstanding, plural(e.Outstanding, "offer"))
 	if e.MayApply > 0 {
-		s += fmt.Sprintf(", %d of these may still be applied by sites that do not hear of a withdrawal, for %s", e.MayApply, span(e.LastLease.Sub(now)))
+		s += fmt.Sprintf(", %d of these may still be applied by sites that do not hear of a withdrawal, for %s", e.MayApply, api.Span(e.LastLease.Sub(now)))
 	}
 	return s
 }

@@ -40,7 +40,7 @@ func rolloutsPage(rollouts []api.Rollout, now time.Time) page {
 		if r.Back {
 			bundle = text("back from " + r.Bundle.String())
 		}
-		t.add(text(r.ID), bundle, phaseCell(r.Phase), text(wave), textf("%d", r.Sites), textf("%d", done), textf("%d", failed), text(r.By), text(age(now, r.Started)), cell{r.Cause, faint})
+		t.add(text(r.ID), bundle, phaseCell(r.Phase), text(wave), textf("%d", r.Sites), textf("%d", done), textf("%d", failed), text(r.By), text(api.Age(now, r.Started)), cell{r.Cause, faint})
 	}
 	return page{tables: []table{t}}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/rollout"
 )
 
@@ -63,7 +64,7 @@ func explanationPage(e rollout.Explanation, now time.Time, all bool) page {
 					why += ": " + s.Why
 				}
 			}
-			sites.add(text(string(s.Site)), text(s.Wave), outcomeCell(s.Outcome), text(orDash(why)), text(age(now, s.Offered)), text(age(now, s.Heard)))
+			sites.add(text(string(s.Site)), text(s.Wave), outcomeCell(s.Outcome), text(orDash(why)), text(api.Age(now, s.Offered)), text(api.Age(now, s.Heard)))
 		}
 		p.tables = append(p.tables, sites)
 	}

@@ -172,11 +172,11 @@ func sitePage(s api.Site, now time.Time) page {
 	p := page{facts: []fact{
 		{"Site", cell{string(s.ID), strong}},
 		{"Labels", text(orDash(labelsText(s.Labels)))},
-		{"Added", text(age(now, s.Added))},
+		{"Added", text(api.Age(now, s.Added))},
 		{"Heard", heard(now, s.Freshness, s.LastSeen)},
 	}}
 	if c := s.Cordoned; c != nil {
-		p.facts = append(p.facts, fact{"Cordoned", cell{fmt.Sprintf("%s by %s: %s", age(now, c.At), c.By, c.Why), warn}})
+		p.facts = append(p.facts, fact{"Cordoned", cell{fmt.Sprintf("%s by %s: %s", api.Age(now, c.At), c.By, c.Why), warn}})
 	}
 	p.facts = append(p.facts, stateFacts(s, now)...)
 	for _, a := range s.Alarms {
@@ -232,7 +232,7 @@ func said(s api.Site, c cell, now time.Time) cell {
 		c = cell{"was " + c.text, faint}
 	}
 	if s.StateAt != nil {
-		c.text += fmt.Sprintf(" (%s, %s)", s.Freshness, age(now, *s.StateAt))
+		c.text += fmt.Sprintf(" (%s, %s)", s.Freshness, api.Age(now, *s.StateAt))
 	}
 	return c
 }
@@ -268,9 +268,9 @@ func clockFact(s api.Site) cell {
 	if s.StateAt != nil && !clock.Wall.IsZero() {
 		switch off := clock.Wall.Sub(*s.StateAt); {
 		case off > offBy:
-			c.text += ", its own clock " + span(off) + " ahead"
+			c.text += ", its own clock " + api.Span(off) + " ahead"
 		case off < -offBy:
-			c.text += ", its own clock " + span(-off) + " behind"
+			c.text += ", its own clock " + api.Span(-off) + " behind"
 		}
 	}
 	return c
@@ -316,7 +316,7 @@ func leaseFacts(s api.Site, now time.Time) (facts []fact) {
 		}
 		c := textf("%s %s may begin until %s", b.Name, b.Version, b.ApplyBy.UTC().Format(time.RFC3339))
 		if now.After(b.ApplyBy) {
-			c = cell{fmt.Sprintf("%s %s lapsed %s: a site that has not begun does not begin", b.Name, b.Version, age(now, b.ApplyBy)), faint}
+			c = cell{fmt.Sprintf("%s %s lapsed %s: a site that has not begun does not begin", b.Name, b.Version, api.Age(now, b.ApplyBy)), faint}
 		}
 		facts = append(facts, fact{"Lease", c})
 	}
@@ -364,7 +364,7 @@ func siteBundles(s api.Site, now time.Time) table {
 		} else if message == "" {
 			message = b.Reason
 		}
-		t.add(text(one.bundle), cell{one.phase, one.style}, text(age(now, b.Since)), textf("%d", b.Objects), textf("%d", b.Corrected), text(message))
+		t.add(text(one.bundle), cell{one.phase, one.style}, text(api.Age(now, b.Since)), textf("%d", b.Objects), textf("%d", b.Corrected), text(message))
 	}
 	return t
 }

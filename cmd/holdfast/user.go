@@ -133,7 +133,7 @@ func usersPage(users []api.User, now time.Time) page {
 	for _, user := range users {
 		used := cell{"never", faint}
 		if user.LastUsed != nil {
-			used = text(age(now, *user.LastUsed))
+			used = text(api.Age(now, *user.LastUsed))
 		}
 		t.add(text(user.Name), text(string(user.Role)), text(scopeText(user.Scope)), userState(user, now), used, text(user.By))
 	}
@@ -149,7 +149,7 @@ func userState(user api.User, now time.Time) cell {
 	case !now.Before(*user.Expires):
 		return cell{"expired", faint}
 	}
-	return cell{"good for " + span(user.Expires.Sub(now)), good}
+	return cell{"good for " + api.Span(user.Expires.Sub(now)), good}
 }
 
 func newUserRenew(d *desk) *cobra.Command {

@@ -219,7 +219,7 @@ func TestAge(t *testing.T) {
 		0: "0s ago", 59 * time.Second: "59s ago", 61 * time.Second: "1m ago", 47 * time.Hour: "47h ago", 49 * time.Hour: "2d ago",
 		-500 * time.Millisecond: "0s ago", -3 * time.Minute: "3m ahead",
 	} {
-		if got := age(noon, noon.Add(-d)); got != want {
+		if got := api.Age(noon, noon.Add(-d)); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
