@@ -105,8 +105,11 @@ func open(what, seed string) (pair, error) {
 }
 
 // HubUser gives the hub's own credentials: everything in the account HUB.
-func (k Keys) HubUser() (Credentials, error) {
-	account, err := open("hub account", k.Hub)
+func (k Keys) HubUser() (Credentials, error) { return k.user("hub account", k.Hub, jwt.Permissions{}) }
+
+// user gives the hub's user credentials of an account, whose seed is given.
+func (k Keys) user(what, seed string, may jwt.Permissions) (Credentials, error) {
+	account, err := open(what, seed)
 	if err != nil {
 		return Credentials{}, err
 	}
@@ -115,7 +118,7 @@ func (k Keys) HubUser() (Credentials, error) {
 		return Credentials{}, err
 	}
 	claims := jwt.NewUserClaims(user.public)
-	claims.Name = "hub"
+	claims.Name, claims.Permissions = "hub", may
 	token, err := claims.Encode(account)
 	if err != nil {
 		return Credentials{}, fmt.Errorf("hub user: %w", err)

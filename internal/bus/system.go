@@ -181,21 +181,8 @@ func (s *System) update(account, token string) error {
 
 // SystemUser gives credentials of the system account, whose user hears of connections and says what the accounts are.
 func (k Keys) SystemUser() (Credentials, error) {
-	account, err := open("system account", k.System)
-	if err != nil {
-		return Credentials{}, err
-	}
-	user, err := open("hub user", k.User)
-	if err != nil {
-		return Credentials{}, err
-	}
-	claims := jwt.NewUserClaims(user.public)
-	claims.Name = "hub"
-	claims.Permissions.Pub.Allow.Add("$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE")
-	claims.Permissions.Sub.Allow.Add("$SYS.ACCOUNT.*.CONNECT", "_INBOX.>")
-	token, err := claims.Encode(account)
-	if err != nil {
-		return Credentials{}, fmt.Errorf("system user: %w", err)
-	}
-	return Credentials{token, k.User}, nil
+	return k.user("system account", k.System, jwt.Permissions{
+		Pub: jwt.Permission{Allow: jwt.StringList{"$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"}},
+		Sub: jwt.Permission{Allow: jwt.StringList{"$SYS.ACCOUNT.*.CONNECT", "_INBOX.>"}},
+	})
 }

@@ -130,15 +130,7 @@ func newGrounds(t *testing.T, more string) *grounds {
 		}
 	}
 	_, hubDir := f.Bus()
-	raw, err := os.ReadFile(filepath.Join(hubDir, "admin.context.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var context api.ContextFile
-	if err := json.Unmarshal(raw, &context); err != nil {
-		t.Fatal(err)
-	}
-	hub, err := api.NewClient(context)
+	hub, err := fleet.Admin(hubDir)
 	if err != nil {
 		t.Fatal(err)
 	}

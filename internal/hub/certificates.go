@@ -105,16 +105,7 @@ func (g *givenCertificate) trouble() error {
 
 // watch looks at the files until ctx ends.
 func (g *givenCertificate) watch(ctx context.Context) {
-	tick := time.NewTicker(reloadEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			g.reload(false)
-		}
-	}
+	every(ctx, reloadEvery, func() { g.reload(false) })
 }
 
 // reload takes what the files hold if they changed, or in any case.

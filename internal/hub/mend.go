@@ -28,22 +28,15 @@ const (
 )
 
 func (m *mender) run(ctx context.Context) {
-	ticker := time.NewTicker(mendEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, mendEvery, func() {
 		if m.server.Hurt() == "" || m.probe() != nil {
-			continue
+			return
 		}
 		m.log.Warn("the disk takes writes again: starting the embedded bus anew")
 		if err := m.server.Restart(); err != nil {
 			m.log.Error("bus", zap.Error(err))
 		}
-	}
+	})
 }
 
 // probe writes as much as makes a restart worth trying.

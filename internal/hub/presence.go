@@ -12,16 +12,7 @@ const presenceEvery = 15 * time.Second
 
 // watchPresence asks until ctx ends, first when sites have had time to come back after a start. users is the bus's answer: public keys.
 func (h *Hub) watchPresence(ctx context.Context, users func() (map[string]bool, error)) {
-	ticker := time.NewTicker(presenceEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			h.notePresence(users)
-		}
-	}
+	every(ctx, presenceEvery, func() { h.notePresence(users) })
 }
 
 func (h *Hub) notePresence(users func() (map[string]bool, error)) {

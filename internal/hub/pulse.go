@@ -31,25 +31,18 @@ const beatEvery = 15 * time.Second
 
 // run writes now and then until ctx ends.
 func (p *pulse) run(ctx context.Context) {
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, beatEvery, func() {
 		p.mu.Lock()
 		quiet := p.now().Sub(p.written) >= beatEvery
 		p.mu.Unlock()
 		if !quiet {
-			continue
+			return
 		}
 		writing, cancel := context.WithTimeout(ctx, beatEvery)
 		// What becomes of it is noted by write.
 		_, _ = p.Put(writing, pulseSubject, []byte(p.now().UTC().Format(time.RFC3339)))
 		cancel()
-	}
+	})
 }
 
 // watchStore has everything that is written counted from now on.

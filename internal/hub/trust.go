@@ -369,19 +369,12 @@ func (h *Hub) keepTrust(ctx context.Context, files []stream.Message) error {
 
 // keepFresh renews the timestamp for as long as the hub runs.
 func (h *Hub) keepFresh(ctx context.Context) {
-	ticker := time.NewTicker(min(max(h.cfg.TrustLife/16, 100*time.Millisecond), time.Hour))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, min(max(h.cfg.TrustLife/16, 100*time.Millisecond), time.Hour), func() {
 		m := h.root.state.Load().Metadata
 		if _, err := h.publish(ctx, tuf.Publication{Roots: [][]byte{m.Root}, Targets: m.Targets, Fleet: m.Fleet}); err != nil && ctx.Err() == nil {
 			h.log.Error("the timestamp of the root of trust cannot be renewed: sites keep what they have", zap.Error(err))
 		}
-	}
+	})
 }
 
 // resign signs anew what is signed by a key that the root of trust names no longer.

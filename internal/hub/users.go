@@ -224,18 +224,30 @@ func (h *Hub) ChangeUser(ctx context.Context, name string, rights api.UserRights
 	if err := h.knownScope(rights.Scope); err != nil {
 		return api.User{}, err
 	}
+	return h.changeUser(ctx, name, func(user *access.User) (bool, error) {
+		user.Role, user.Scope = rights.Role, rights.Scope
+		if err := user.Check(); err != nil {
+			return false, badUser(err)
+		}
+		return true, nil
+	})
+}
+
+// changeUser changes a user by compare-and-swap. edit says whether there is anything to change.
+func (h *Hub) changeUser(ctx context.Context, name string, edit func(*access.User) (changed bool, err error)) (api.User, error) {
 	for range assignTries {
 		user, sequence, err := h.user(ctx, name)
 		if err != nil {
 			return api.User{}, err
 		}
-		user.Role, user.Scope = rights.Role, rights.Scope
-		if err := user.Check(); err != nil {
-			return api.User{}, badUser(err)
+		changed, err := edit(&user)
+		if err == nil && changed {
+			err = h.keepUser(ctx, user, sequence)
 		}
-		if err := h.keepUser(ctx, user, sequence); errors.Is(err, stream.ErrConflict) {
+		switch {
+		case errors.Is(err, stream.ErrConflict):
 			continue
-		} else if err != nil {
+		case err != nil:
 			return api.User{}, err
 		}
 		return h.users.shown(user), nil
@@ -305,23 +317,14 @@ func (h *Hub) user(ctx context.Context, name string) (user access.User, sequence
 
 // RevokeUser ends a user's token. The name stays, so that the audit log never speaks of two people by one.
 func (h *Hub) RevokeUser(ctx context.Context, name, why string) (api.User, error) {
-	for range assignTries {
-		user, sequence, err := h.user(ctx, name)
-		if err != nil {
-			return api.User{}, err
+	return h.changeUser(ctx, name, func(user *access.User) (bool, error) {
+		if user.Revoked != nil {
+			return false, nil
 		}
-		if user.Revoked == nil {
-			now := h.cfg.Now().UTC().Truncate(time.Second)
-			user.Revoked, user.Why = &now, fmt.Sprintf("%.200s", why)
-			if err := h.keepUser(ctx, user, sequence); errors.Is(err, stream.ErrConflict) {
-				continue
-			} else if err != nil {
-				return api.User{}, err
-			}
-		}
-		return h.users.shown(user), nil
-	}
-	return api.User{}, fmt.Errorf("user %s: %w %d times", name, stream.ErrConflict, assignTries)
+		now := h.cfg.Now().UTC().Truncate(time.Second)
+		user.Revoked, user.Why = &now, fmt.Sprintf("%.200s", why)
+		return true, nil
+	})
 }
 
 func (h *Hub) getWhoAmI(_ http.ResponseWriter, r *http.Request) (api.User, error) {

@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/link"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
@@ -96,25 +93,5 @@ func TestT21_ARotationThatTheOfflineKeysDidNotSignIsRefused(t *testing.T) {
 	_, rogue := startHub(t, nil)
 	file, theirs := grantOf(t, client, api.TokenRequest{PreApproved: true}), grantOf(t, rogue, api.TokenRequest{PreApproved: true})
 	theirs.Trust = file.Trust
-	core, logs := observer.New(zap.InfoLevel)
-	o := device(t, theirs, "shop-1")
-	o.Log = zap.New(core)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := Enrol(ctx, o)
-		ended <- err
-	}()
-	eventually(t, "it says why it does not believe", func() bool {
-		for _, entry := range logs.FilterMessage("enrolment: no answer that counts: will ask again").All() {
-			if text, _ := entry.ContextMap()["error"].(string); strings.Contains(text, "not signed by the hub") {
-				return true
-			}
-		}
-		return false
-	})
-	cancel()
-	if err := <-ended; err == nil {
-		t.Error("it became a site")
-	}
+	disbelieves(t, device(t, theirs, "shop-1"), "not signed by the hub")
 }
