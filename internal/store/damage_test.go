@@ -374,3 +374,15 @@ func copyInto(t *testing.T, dir, to string) {
 		t.Fatalf("copy: %v: %s", err, out)
 	}
 }
+
+// A memtable or value log that was just begun, or was being deleted, is empty after a kill; Badger would not open a store with one.
+func TestF03_EmptyFilesOfAKilledProcessAreNoDamage(t *testing.T) {
+	for _, name := range []string{"00007.mem", "000007.vlog"} {
+		dir := filepath.Join(t.TempDir(), "store")
+		head := filled(t, keyed(dir, 1))
+		if err := os.WriteFile(filepath.Join(dir, dbDir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, keyed(dir, 1), head)
+	}
+}

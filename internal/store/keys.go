@@ -187,7 +187,7 @@ func (s *Store) encrypt(o Options, want []Head) error {
 	}
 	clear := o
 	clear.Key = nil
-	from, err := badger.Open(badgerOptions(clear, dbDir))
+	from, err := openDB(clear, dbDir)
 	if err != nil {
 		return openError(s.dir, err)
 	}
@@ -199,7 +199,7 @@ func (s *Store) encrypt(o Options, want []Head) error {
 	if err != nil {
 		return damagedUnlessSystem(s.dir, err)
 	}
-	to, err := badger.Open(badgerOptions(o, newDBDir))
+	to, err := openDB(o, newDBDir)
 	if err != nil {
 		return fmt.Errorf("store %s: encrypt: %w", s.dir, err)
 	}

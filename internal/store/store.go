@@ -30,6 +30,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -149,7 +150,7 @@ func (s *Store) open(o Options, want []Head) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := badger.Open(badgerOptions(o, dbDir))
+	db, err := openDB(o, dbDir)
 	if errors.Is(err, badger.ErrEncryptionKeyMismatch) && keyIsRight {
 		return &Damaged{s.dir, fmt.Errorf("its key registry does not fit the right key: %w", err)}
 	}
@@ -175,6 +176,27 @@ func (s *Store) open(o Options, want []Head) (err error) {
 	}
 	s.keepHead()
 	return s.space.fillBallast()
+}
+
+// openDB opens the database in a folder of the store. Memtables and value logs are empty files at first, and again before they are deleted. Badger does not open a
+// database with one that a kill left behind; nothing is in it, and the head tells whether something should be.
+func openDB(o Options, name string) (*badger.DB, error) {
+	dir := filepath.Join(o.Dir, name)
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, file := range files {
+		if ending := filepath.Ext(file.Name()); ending != ".mem" && ending != ".vlog" {
+			continue
+		}
+		if info, err := file.Info(); err == nil && info.Size() == 0 {
+			if err := os.Remove(filepath.Join(dir, file.Name())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return badger.Open(badgerOptions(o, name))
 }
 
 // badgerOptions keeps everything in the LSM tree, so that there is no value log to collect, and memory small.
