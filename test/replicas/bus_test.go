@@ -25,7 +25,7 @@ func ensured(c *nodes, o bus.StreamOptions) *bus.Hub {
 
 // A hub that is cut off with its node does not take for the newest what that node has: it swaps and keeps still by what it reads. A node that led
 // the stream finds out within seconds that it no longer does.
-func TestF24_AHubThatIsCutOffDoesNotReadWhatWasTrueBefore(t *testing.T) {
+func TestF09_AHubThatIsCutOffDoesNotReadWhatWasTrueBefore(t *testing.T) {
 	c := newNodes(t, 3)
 	writer := ensured(c, bus.StreamOptions{})
 	cutOff := c.client(2)
@@ -88,6 +88,43 @@ func TestF09_StreamsOfAClusterAreOnThreeNodes(t *testing.T) {
 		t.Errorf("five replicas on three nodes: %v", err)
 	}
 	replicas(3)
+}
+
+// What was acknowledged while a node dies is there, also once it is back.
+func TestF09_AKilledNodeLosesNothing(t *testing.T) {
+	c := newNodes(t, 3)
+	client := ensured(c, bus.StreamOptions{})
+	subject := func(n int) string { return fmt.Sprintf("hf.rollout.r%d", n) }
+	acknowledged := map[int]bool{}
+	for n := range 60 {
+		if n == 20 {
+			c.processes[2].kill()
+		}
+		if n == 40 {
+			c.start(2)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		_, err := client.Put(ctx, subject(n), []byte("kept"))
+		cancel()
+		acknowledged[n] = err == nil
+	}
+	count := 0
+	for n, was := range acknowledged {
+		if !was {
+			continue
+		}
+		count++
+		eventually(t, time.Minute, "an acknowledged write is read", func() error {
+			m, err := client.Get(t.Context(), subject(n))
+			if err == nil && string(m.Data) != "kept" {
+				t.Fatalf("%d: %q", n, m.Data)
+			}
+			return err
+		})
+	}
+	if count < 30 {
+		t.Errorf("only %d of 60 writes were taken", count)
+	}
 }
 
 // BenchmarkReplicas compares a durable write on three nodes with one on a single node, in turns: a kilobyte, one after the other.

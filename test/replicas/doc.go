@@ -1,6 +1,5 @@
-// Package replicas holds what three hubs on a cluster of three NATS nodes promise while some of them die, hang or are cut off: nothing that was
-// acknowledged is lost, nothing is decided twice (F9), whatever their clocks say (F24).
+// Package replicas holds what the bus promises on a cluster of three NATS nodes while one of them dies or is cut off: nothing that was acknowledged is lost, and
+// nothing old is taken for the newest (F9).
 //
-// Nodes and hubs are processes of their own: this test program again, which TestMain has play a part. The nodes run the configuration that
-// holdfast-hub nats-config prints; the lines between them can be cut.
+// Nodes are processes of their own: this test program again, with the configuration that holdfast-hub nats-config prints. The lines between them can be cut.
 package replicas

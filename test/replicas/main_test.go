@@ -2,50 +2,21 @@ package replicas
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"go.uber.org/zap"
-
-	"github.com/holdfast-fleet/holdfast/internal/bus"
-	"github.com/holdfast-fleet/holdfast/internal/hub"
-	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
-	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
 
-// part is what a process of this program plays, from the file that the environment names.
-type part struct {
-	// Node is the configuration file of a NATS node.
-	Node string `json:"node,omitempty"`
-	Hub  *role  `json:"hub,omitempty"`
-}
-
-// role is a hub.
-type role struct {
-	Data, API string
-	Bus       []string // URLs
-	Keys      bus.Keys
-	CA        []byte
-	Trust     tuf.Publication
-	Online    ed25519.PrivateKey
-	// Ahead is how far its clock is ahead of everybody's.
-	Ahead     time.Duration
-	HeartBeat time.Duration
-	Lease     time.Duration
-}
-
-const playing = "HOLDFAST_TEST_PART"
+// playing names the configuration file of the NATS node that a process of this program is.
+const playing = "HOLDFAST_TEST_NODE"
 
 func TestMain(m *testing.M) {
 	file := os.Getenv(playing)
@@ -59,20 +30,9 @@ func TestMain(m *testing.M) {
 }
 
 func play(file string) error {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	var p part
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if p.Hub != nil {
-		return p.Hub.play(ctx)
-	}
-	o, err := server.ProcessConfigFile(p.Node)
+	o, err := server.ProcessConfigFile(file)
 	if err != nil {
 		return err
 	}
@@ -88,24 +48,7 @@ func play(file string) error {
 	return nil
 }
 
-func (r *role) play(ctx context.Context) error {
-	log, err := zap.NewDevelopment()
-	if err != nil {
-		return err
-	}
-	h, err := hub.Open(ctx, hub.Config{
-		DataDir: r.Data, ListenAPI: r.API, Trust: r.Trust, Online: []ed25519.PrivateKey{r.Online}, Signatures: cosign.Verifier{},
-		External:  &hub.External{URL: strings.Join(r.Bus, ","), Keys: &r.Keys, CA: r.CA},
-		HeartBeat: r.HeartBeat, LeaseSpan: r.Lease, Now: func() time.Time { return time.Now().Add(r.Ahead) }, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return h.Wait(ctx)
-}
-
-// process is a part that is played.
+// process is a node.
 type process struct {
 	t    testing.TB
 	name string
@@ -114,19 +57,15 @@ type process struct {
 	log  string
 }
 
-// start has a process play; it ends with the test.
-func start(t testing.TB, dir, name string, p part) *process {
+// start runs a node; it ends with the test.
+func start(t testing.TB, dir, name, config string) *process {
 	t.Helper()
-	raw, err := json.Marshal(p)
-	must(t, err)
-	file := filepath.Join(dir, name+".json")
-	must(t, os.WriteFile(file, raw, 0o600))
 	s := &process{t: t, name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(t, err)
 	defer log.Close()
 	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = append(os.Environ(), playing+"="+file), log, log
+	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = append(os.Environ(), playing+"="+config), log, log
 	must(t, s.cmd.Start())
 	go func() {
 		_ = s.cmd.Wait()
@@ -141,10 +80,6 @@ func (s *process) kill() {
 	_ = s.cmd.Process.Signal(syscall.SIGKILL)
 	<-s.done
 }
-
-// hang stops it without ending it, and wake lets it go on.
-func (s *process) hang() { must(s.t, s.cmd.Process.Signal(syscall.SIGSTOP)) }
-func (s *process) wake() { must(s.t, s.cmd.Process.Signal(syscall.SIGCONT)) }
 
 func (s *process) ended() error {
 	select {

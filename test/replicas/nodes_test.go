@@ -64,7 +64,6 @@ func newNodes(t testing.TB, n int) *nodes {
 		}
 		config := fmt.Sprintf(`server_name: node-%d
 listen: %q
-max_payload: 2097152
 tls { cert_file: %q, key_file: %q }
 `, i, c.addresses[i], filepath.Join(c.dir, "node.crt"), filepath.Join(c.dir, "node.key"))
 		if n > 1 {
@@ -82,7 +81,7 @@ func (c *nodes) config(i int) string { return filepath.Join(c.dir, fmt.Sprintf("
 
 func (c *nodes) start(i int) {
 	c.t.Helper()
-	c.processes[i] = start(c.t, c.dir, fmt.Sprintf("node-%d", i), part{Node: c.config(i)})
+	c.processes[i] = start(c.t, c.dir, fmt.Sprintf("node-%d", i), c.config(i))
 }
 
 // certify makes a certificate for loopback that is its own CA.
