@@ -19,7 +19,7 @@ import (
 
 // The scripts run the very program: testscript calls main in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"holdfast": main, "until": until})
+	testscript.Main(m, map[string]func(){"holdfast": main, "until": until, "device-sign": signingDevice})
 }
 
 func TestScripts(t *testing.T) {

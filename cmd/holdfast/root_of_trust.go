@@ -5,5 +5,5 @@ import (
 )
 
 func newRootOfTrust(d *desk) *cobra.Command {
-	return group("root", "Sign, show and publish the fleet's root of trust", newRootShow(d), newRootSet(d), newRootSign(d), newRootPublish(d))
+	return group("root", "Sign, show and publish the fleet's root of trust", newRootShow(d), newRootSet(d), newRootSign(d), newRootExtract(d), newRootAttach(d), newRootPublish(d))
 }

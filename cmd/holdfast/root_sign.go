@@ -15,7 +15,7 @@ func newRootSign(d *desk) *cobra.Command {
 		Short: "Sign a change of the root of trust with one root key",
 		Long: `Sign a draft with one root key: everything in it that the key may sign. The draft can be signed on several machines, one after the other;
 it holds all that is needed and nothing secret. What it would change is shown first: sign only what you expected (holdfast root show).
-Signing again with a key that has signed already changes nothing.`,
+Signing again with a key that has signed already changes nothing. A key that never leaves its device signs by holdfast root extract and attach.`,
 		Example: "  holdfast root sign fleet/draft.json --key alice.key",
 		Args:    exactly("DRAFT"),
 	}
@@ -32,13 +32,18 @@ Signing again with a key that has signed already changes nothing.`,
 		if err != nil {
 			return err
 		}
-		if !added {
-			d.sayf("%s is signed by this key already", args[0])
-			return d.sayNext(args[0], draft)
-		}
-		return d.saveDraft(args[0], draft)
+		return d.signed(args[0], draft, added)
 	}
 	return cmd
+}
+
+// signed keeps a draft after a holder signed it.
+func (d *desk) signed(path string, draft *author.Draft, added bool) error {
+	if !added {
+		d.sayf("%s is signed by this key already", path)
+		return d.sayNext(path, draft)
+	}
+	return d.saveDraft(path, draft)
 }
 
 func readDraft(path string) (*author.Draft, error) {

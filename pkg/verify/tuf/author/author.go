@@ -114,8 +114,15 @@ func sameKey(a, b string) bool {
 	return errX == nil && errY == nil && x.Value.PublicKey == y.Value.PublicKey
 }
 
-// parseKey takes the kinds of keys whose signatures TUF and cosign agree on: not RSA, which TUF wants with another padding.
 func parseKey(text string) (*metadata.Key, error) {
+	public, err := parsePublic(text)
+	if err != nil {
+		return nil, err
+	}
+	return keyOf(public)
+}
+
+func parsePublic(text string) (crypto.PublicKey, error) {
 	block, rest := pem.Decode([]byte(text))
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, errors.New("root key: want one PEM block of type PUBLIC KEY")
@@ -124,9 +131,10 @@ func parseKey(text string) (*metadata.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root key: %w", err)
 	}
-	return keyOf(public)
+	return public, nil
 }
 
+// keyOf takes the kinds of keys whose signatures TUF and cosign agree on: not RSA, which TUF wants with another padding.
 func keyOf(public crypto.PublicKey) (*metadata.Key, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
