@@ -18,21 +18,30 @@ func newBundleAttach(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attach FILE --signature S",
 		Short: "Put a signature made by the cosign tool into a bundle file",
-		Long: `Put a signature made by the cosign tool into a bundle file. It must be a Sigstore bundle v0.3 by key over the manifest:
+		Long: `Put a signature made by the cosign tool into a bundle file. It must be a Sigstore bundle v0.3 over the manifest, by key
 
   holdfast bundle extract FILE --manifest manifest.json
   cosign sign-blob --key K --new-bundle-format --bundle S --tlog-upload=false manifest.json
 
-Whether it verifies is checked only with --key, because only the fleet knows whom it trusts.`,
-		Example: "  holdfast bundle attach shop-1.0.0.hfb --signature manifest.sigstore.json --key team.pub",
-		Args:    exactly("FILE"),
+or by identity, with its certificate, log entry and timestamp, for a fleet that let it (holdfast key add --issuer I --subject S):
+
+  cosign sign-blob --new-bundle-format --bundle S manifest.json
+
+Whether it verifies is checked only with --key or --trust, because only the fleet knows whom it trusts.`,
+		Example: `  holdfast bundle attach shop-1.0.0.hfb --signature manifest.sigstore.json --key team.pub
+  holdfast bundle attach shop-1.0.0.hfb --signature manifest.sigstore.json --trust fleet`,
+		Args: exactly("FILE"),
 	}
 	signature := cmd.Flags().String("signature", "", "`file` with the Sigstore bundle")
 	key := cmd.Flags().String("key", "", "public `key` that the signature must be by")
+	trust := cmd.Flags().String("trust", "", "the fleet's `folder`: the signature must be one that it believes")
 	out := cmd.Flags().StringP("output", "o", "", "`file` to write instead of FILE")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *signature == "" {
 			return usagef(cmd, "--signature is needed")
+		}
+		if *key != "" && *trust != "" {
+			return usagef(cmd, "want --key or --trust, and not both")
 		}
 		b, err := openBundle(args[0])
 		if err != nil {
@@ -43,7 +52,7 @@ Whether it verifies is checked only with --key, because only the fleet knows who
 			return err
 		}
 		raw = bytes.TrimSpace(raw)
-		if err := checkAttached(b, *signature, raw, *key); err != nil {
+		if err := checkAttached(b, *signature, raw, *key, *trust); err != nil {
 			return err
 		}
 		path := args[0]
@@ -86,27 +95,29 @@ func overManifest(signature, manifest []byte) bool {
 	return claimed.Algorithm != "SHA2_256" || bytes.Equal(claimed.Digest, sum[:])
 }
 
-// stranger is a public key that signed nothing here: checked against it, a well-formed signature by key is "another key's".
-const stranger = `-----BEGIN PUBLIC KEY-----
-MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6NuSfTazjFY/oQxxXuCf3yBuIt0Q
-sg2YFxO+uGC5Ez4bNXmDco0KeUFIkRAQPuXR5cs3WV5cLPsfA/w4qDTZ5g==
------END PUBLIC KEY-----
-`
-
-func checkAttached(b *opened, file string, signature []byte, keyFile string) error {
+func checkAttached(b *opened, file string, signature []byte, keyFile, dir string) error {
+	if err := cosign.WellFormed(signature); err != nil {
+		return &failure{code: exitFailed, message: fmt.Sprintf("%s: %s", file, err), hint: "make it with cosign sign-blob --new-bundle-format --bundle FILE", cause: err}
+	}
+	if keyFile == "" && dir == "" {
+		return nil
+	}
+	var keys []string
 	if keyFile != "" {
-		key, err := readLimited(keyFile, verify.MaxTrustSize)
-		if err != nil {
-			return err
-		}
-		if err := (cosign.Verifier{}).Check(b.file.Manifest, signature, string(key)); err != nil {
-			return &failure{code: exitRefused, message: fmt.Sprintf("%s: %s", file, err), hint: "sign the output of holdfast bundle extract --manifest, byte for byte", cause: err}
-		}
-		return nil
+		keys = []string{keyFile}
 	}
-	err := (cosign.Verifier{}).Check(b.file.Manifest, signature, stranger)
-	if err == nil || errors.Is(err, verify.ErrOtherKey) || errors.Is(err, verify.ErrBadSignature) {
-		return nil
+	trust, err := readTrust(dir, keys)
+	if err != nil {
+		return err
 	}
-	return &failure{code: exitFailed, message: fmt.Sprintf("%s: %s", file, err), hint: "make it with cosign sign-blob --key K --new-bundle-format --bundle FILE", cause: err}
+	trust.Thresholds = nil // others may sign after this one
+	if _, err := trust.Manifest(cosign.Verifier{}, b.file.Manifest, [][]byte{signature}); err != nil {
+		f := &failure{code: exitRefused, message: fmt.Sprintf("%s: %s", file, err), hint: "sign the output of holdfast bundle extract --manifest, byte for byte", cause: err}
+		var refused *verify.Refusal
+		if errors.As(err, &refused) && refused.Reason != verify.BadSignature {
+			f.hint = refused.Hint()
+		}
+		return f
+	}
+	return nil
 }

@@ -2,14 +2,17 @@ package main
 
 import (
 	"cmp"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
 // inspection is what a bundle file holds. Nothing of it is verified.
@@ -17,7 +20,7 @@ type inspection struct {
 	Manifest   *bundle.Manifest  `json:"manifest"`
 	Digest     bundle.Digest     `json:"digest"`
 	Packed     int               `json:"packed"`     // bytes of the content in the file
-	Signatures []string          `json:"signatures"` // the key each says it is by
+	Signatures []string          `json:"signatures"` // the key or identity each says it is by
 	Objects    []bundle.ObjectID `json:"objects"`
 }
 
@@ -50,19 +53,27 @@ func newBundleInspect(d *desk) *cobra.Command {
 	return cmd
 }
 
-// hintOf is the key a signature claims; it proves nothing.
+// hintOf is the key or identity a signature claims; it proves nothing.
 func hintOf(signature []byte) string {
 	var s struct {
 		VerificationMaterial struct {
 			PublicKey struct {
 				Hint string `json:"hint"`
 			} `json:"publicKey"`
+			Certificate struct {
+				RawBytes []byte `json:"rawBytes"`
+			} `json:"certificate"`
 		} `json:"verificationMaterial"`
 	}
-	if json.Unmarshal(signature, &s) != nil || s.VerificationMaterial.PublicKey.Hint == "" {
+	if json.Unmarshal(signature, &s) != nil {
 		return "unknown"
 	}
-	return s.VerificationMaterial.PublicKey.Hint
+	if leaf, err := x509.ParseCertificate(s.VerificationMaterial.Certificate.RawBytes); err == nil {
+		if summary, err := certificate.SummarizeCertificate(leaf); err == nil {
+			return string(verify.Certified{Issuer: summary.Issuer, Subject: summary.SubjectAlternativeName}.ID())
+		}
+	}
+	return cmp.Or(s.VerificationMaterial.PublicKey.Hint, "unknown")
 }
 
 func inspectPage(i inspection) page {
@@ -92,7 +103,10 @@ func inspectPage(i inspection) page {
 		p.facts = append(p.facts, fact{"Signatures", cell{"none", warn}})
 	}
 	for _, s := range i.Signatures {
-		add("Signature", "says it is by key "+s+" (not checked; see bundle verify)")
+		if !strings.HasPrefix(s, "identity:") {
+			s = "key " + s
+		}
+		add("Signature", "says it is by "+s+" (not checked; see bundle verify)")
 	}
 	p.tables = append(p.tables, parametersTable(m), variantsTable(m), objectsTable(i.Objects))
 	return p

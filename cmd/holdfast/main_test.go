@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"device":     runDevice,
 			"enrolled":   enrolled,
 			"revoked":    revoked,
+			"certify":    certify,
 		},
 	})
 }

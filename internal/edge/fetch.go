@@ -75,7 +75,8 @@ func (f *fetcher) unbelieved(want fleetsync.AssignedBundle, why error) error {
 		f.damaged(fmt.Sprintf("stored bundle %s@%s (%s): %v: fetching it again", want.Name, want.Version, want.Digest.Short(), why))
 	}
 	switch verify.ReasonOf(why) {
-	case verify.NoTrustedKey, verify.UntrustedKey, verify.KeyNotAllowed, verify.BelowFloor, verify.VerifierFailed, verify.RevokedKey, verify.TooFewSigners:
+	case verify.NoTrustedKey, verify.UntrustedKey, verify.KeyNotAllowed, verify.BelowFloor, verify.VerifierFailed, verify.RevokedKey, verify.TooFewSigners,
+		verify.UntrustedAuthority, verify.UntrustedIssuer, verify.UntrustedSubject, verify.NotWitnessed:
 		return nil
 	}
 	return f.contents.drop(want.Digest)

@@ -16,7 +16,7 @@ const (
 	VerifierFailed       Reason = "VerifierFailed"       // the verifier itself failed, for example by a panic
 	UnknownMediaType     Reason = "UnknownMediaType"     // the signature is not a Sigstore bundle v0.3
 	LegacySignature      Reason = "LegacySignature"      // the signature is in cosign's old format
-	UnsupportedSignature Reason = "UnsupportedSignature" // DSSE envelope or certificate instead of a signature by key
+	UnsupportedSignature Reason = "UnsupportedSignature" // a DSSE envelope, or a certificate where no identity may sign
 	MalformedSignature   Reason = "MalformedSignature"   // the signature cannot be read
 	UntrustedKey         Reason = "UntrustedKey"         // signed by a key that is not among the release keys
 	BadSignature         Reason = "BadSignature"         // the signature does not fit the manifest's bytes
@@ -34,6 +34,11 @@ const (
 	TooFewSigners        Reason = "TooFewSigners"        // fewer different signers than the name needs
 	KeyOutsideWindow     Reason = "KeyOutsideWindow"     // too few signers whose keys may sign something new now
 	CounterTooFar        Reason = "CounterTooFar"        // so far above the last counter that few could follow it
+	UntrustedAuthority   Reason = "UntrustedAuthority"   // certified by an authority that the trusted root does not name
+	UntrustedIssuer      Reason = "UntrustedIssuer"      // the signer is known by an issuer that no identity names
+	UntrustedSubject     Reason = "UntrustedSubject"     // the issuer is right, and knows the signer by a subject that no identity names
+	NotWitnessed         Reason = "NotWitnessed"         // no log, or nobody who saw the time, that the trusted root names vouches for it
+	OutsideCertificate   Reason = "OutsideCertificate"   // signed at a time for which its certificate is not valid
 )
 
 // Reasons are all reasons.
@@ -41,6 +46,7 @@ var Reasons = []Reason{
 	TooLarge, NoTrustedKey, Unsigned, VerifierFailed, UnknownMediaType, LegacySignature, UnsupportedSignature, MalformedSignature,
 	UntrustedKey, BadSignature, MalformedManifest, KeyNotAllowed, BelowFloor, WrongBundle, WrongTarget, OlderCounter, CounterReused,
 	Expired, ContentMismatch, MalformedContent, RevokedKey, TooFewSigners, KeyOutsideWindow, CounterTooFar,
+	UntrustedAuthority, UntrustedIssuer, UntrustedSubject, NotWitnessed, OutsideCertificate,
 }
 
 // Refusal is the error of everything in this package that decides what to believe. Its parts never hold a secret.
@@ -91,6 +97,11 @@ var hints = map[Reason]string{
 	TooFewSigners:        "let another release key sign it too: holdfast bundle sign FILE --key K",
 	KeyOutsideWindow:     "sign it with a release key that is in its time, or give the key a later one: holdfast key rotate",
 	CounterTooFar:        "publish it under a counter nearer to the last one, or raise the fleet's counter epoch",
+	UntrustedAuthority:   "sign it with the Sigstore whose trusted_root.json the fleet has: holdfast key add --sigstore-root changes it",
+	UntrustedIssuer:      "sign it as an identity of this fleet, or add this one: holdfast key add --issuer I --subject S",
+	UntrustedSubject:     "sign it as an identity of this fleet, or add this one: holdfast key add --issuer I --subject S",
+	NotWitnessed:         "sign it again with log and timestamp: cosign sign-blob --new-bundle-format --bundle FILE",
+	OutsideCertificate:   "sign it again: a certificate is good for minutes",
 	ContentMismatch:      "it was changed after it was signed, or damaged on the way: fetch it again from where it was built",
 }
 

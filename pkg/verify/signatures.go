@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -28,6 +29,13 @@ var (
 	ErrMalformedSignature   = errors.New("malformed signature")
 	ErrOtherKey             = errors.New("signed by another key")
 	ErrBadSignature         = errors.New("the signature does not fit these bytes")
+	// Of Identify alone.
+	ErrOtherAuthority     = errors.New("certified by an authority that the fleet's trusted root does not name")
+	ErrNotWitnessed       = errors.New("no witness that the fleet's trusted root names vouches for it")
+	ErrOutsideCertificate = errors.New("signed at a time for which its certificate is not valid")
+
+	errOtherIssuer  = errors.New("signed by somebody whom another issuer knows")
+	errOtherSubject = errors.New("signed by another identity")
 )
 
 // kinds lists the errors from farthest from success to nearest: the nearest is what a person is told.
@@ -39,8 +47,13 @@ var kinds = []struct {
 	{ErrLegacySignature, LegacySignature},
 	{ErrUnsupportedSignature, UnsupportedSignature},
 	{ErrMalformedSignature, MalformedSignature},
+	{ErrOtherAuthority, UntrustedAuthority},
 	{ErrOtherKey, UntrustedKey},
+	{errOtherIssuer, UntrustedIssuer},
+	{errOtherSubject, UntrustedSubject},
 	{ErrBadSignature, BadSignature},
+	{ErrNotWitnessed, NotWitnessed},
+	{ErrOutsideCertificate, OutsideCertificate},
 }
 
 // signer is a key or an identity that signed, with what the trust document lets it do. One identity may have several.
@@ -129,13 +142,21 @@ func (t *Trust) certified(signatures Signatures, message []byte, signed [][]byte
 			if len(found) > known {
 				continue
 			}
-			err = fmt.Errorf("%w: %.200s", ErrOtherKey, who.ID())
+			err = t.stranger(who)
 		}
 		if err := near.note(err); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// stranger is why an identity that signed is none of the fleet's.
+func (t *Trust) stranger(who Certified) error {
+	if slices.ContainsFunc(t.Identities, func(i Identity) bool { return i.Issuer == who.Issuer }) {
+		return fmt.Errorf("%w: %.200s", errOtherSubject, who.ID())
+	}
+	return fmt.Errorf("%w: %.200s", errOtherIssuer, who.ID())
 }
 
 func rankOf(err error) int {

@@ -241,11 +241,11 @@ func TestT01_IdentitiesSignLikeKeys(t *testing.T) {
 		want       verify.Reason
 	}{
 		{"by the identity", nil, [][]byte{by("ci@fleet.example")}, ""},
-		{"by somebody else the authority knows", nil, [][]byte{by("evil@fleet.example")}, verify.UntrustedKey},
-		{"by another case of the subject", nil, [][]byte{by("CI@fleet.example")}, verify.UntrustedKey},
-		{"by a longer subject", nil, [][]byte{by("ci@fleet.example.evil")}, verify.UntrustedKey},
-		{"known by another issuer", func(t *verify.Trust) { t.Identities[0].Issuer += "/" }, [][]byte{by("ci@fleet.example")}, verify.UntrustedKey},
-		{"certified by another authority", func(t *verify.Trust) { t.SigstoreRoot = verifytest.NewAuthority().Root() }, [][]byte{by("ci@fleet.example")}, verify.BadSignature},
+		{"by somebody else the authority knows", nil, [][]byte{by("evil@fleet.example")}, verify.UntrustedSubject},
+		{"by another case of the subject", nil, [][]byte{by("CI@fleet.example")}, verify.UntrustedSubject},
+		{"by a longer subject", nil, [][]byte{by("ci@fleet.example.evil")}, verify.UntrustedSubject},
+		{"known by another issuer", func(t *verify.Trust) { t.Identities[0].Issuer += "/" }, [][]byte{by("ci@fleet.example")}, verify.UntrustedIssuer},
+		{"certified by another authority", func(t *verify.Trust) { t.SigstoreRoot = verifytest.NewAuthority().Root() }, [][]byte{by("ci@fleet.example")}, verify.UntrustedAuthority},
 		{"for another name", func(t *verify.Trust) { t.Identities[0].Names = []string{"pos"} }, [][]byte{by("ci@fleet.example")}, verify.KeyNotAllowed},
 		{"revoked", func(t *verify.Trust) { t.Identities[0].Revoked = true }, [][]byte{by("ci@fleet.example")}, verify.RevokedKey},
 		{"no identities", func(t *verify.Trust) { t.Identities = nil }, [][]byte{by("ci@fleet.example")}, verify.UnsupportedSignature},

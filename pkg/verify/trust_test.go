@@ -198,7 +198,8 @@ func TestCountersRoundTrip(t *testing.T) {
 func TestReasonsAreFrozen(t *testing.T) {
 	const frozen = "[TooLarge NoTrustedKey Unsigned VerifierFailed UnknownMediaType LegacySignature UnsupportedSignature MalformedSignature " +
 		"UntrustedKey BadSignature MalformedManifest KeyNotAllowed BelowFloor WrongBundle WrongTarget OlderCounter CounterReused Expired " +
-		"ContentMismatch MalformedContent RevokedKey TooFewSigners KeyOutsideWindow CounterTooFar]"
+		"ContentMismatch MalformedContent RevokedKey TooFewSigners KeyOutsideWindow CounterTooFar " +
+		"UntrustedAuthority UntrustedIssuer UntrustedSubject NotWitnessed OutsideCertificate]"
 	if got := fmt.Sprint(verify.Reasons); got != frozen {
 		t.Errorf("got  %s\nwant %s", got, frozen)
 	}

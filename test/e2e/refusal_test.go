@@ -227,7 +227,7 @@ func (e *evilHub) forge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := fleetsync.Assignment{Site: bundle.SiteID(e.at.Name), Sequence: e.sequence + 1, Bundles: []fleetsync.AssignedBundle{}}
+	mine := fleetsync.Assignment{Site: bundle.SiteID(e.at.Name), Sequence: e.Sequence + 1, Bundles: []fleetsync.AssignedBundle{}}
 	theirs, older := mine, mine
 	theirs.Site, older.Sequence = "other-store", 1
 	for _, c := range []struct {
@@ -237,8 +237,8 @@ func (e *evilHub) forge(t *testing.T) {
 		word string
 	}{
 		{"signed by a stranger", mine, stranger, "not by the expected key"},
-		{"for another site", theirs, e.key, "it is for site other-store"},
-		{"older than the last", older, e.key, "is older than"},
+		{"for another site", theirs, e.Key, "it is for site other-store"},
+		{"older than the last", older, e.Key, "is older than"},
 	} {
 		e.say(c.a, c.key)
 		e.at.tells("an order "+c.what, func(ev api.SiteEvent) bool {

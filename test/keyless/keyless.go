@@ -61,10 +61,34 @@ func (s *Sigstore) Sign(subject, issuer string, message []byte) ([]byte, error) 
 	if err != nil {
 		return nil, fmt.Errorf("keyless: %w", err)
 	}
-	return s.export(entity)
+	return s.export(entity, nil)
 }
 
-func (s *Sigstore) export(e *ca.TestEntity) ([]byte, error) {
+// SignLate is Sign with a log that saw the signature an hour after the certificate had ended, and nobody else who saw the time.
+func (s *Sigstore) SignLate(subject, issuer string, message []byte) ([]byte, error) {
+	entity, err := s.authorities.Sign(subject, issuer, message)
+	if err != nil {
+		return nil, fmt.Errorf("keyless: %w", err)
+	}
+	return s.export(entity, func(leaf *x509.Certificate, material *protobundle.VerificationMaterial) {
+		material.TimestampVerificationData = nil
+		for _, entry := range material.TlogEntries {
+			entry.IntegratedTime = leaf.NotAfter.Add(time.Hour).Unix()
+		}
+	})
+}
+
+// SignUnlogged is Sign with nothing of the log, as if the signer had left it out.
+func (s *Sigstore) SignUnlogged(subject, issuer string, message []byte) ([]byte, error) {
+	entity, err := s.authorities.Sign(subject, issuer, message)
+	if err != nil {
+		return nil, fmt.Errorf("keyless: %w", err)
+	}
+	return s.export(entity, func(_ *x509.Certificate, material *protobundle.VerificationMaterial) { material.TlogEntries = nil })
+}
+
+// export writes a bundle; edit, where not nil, changes what vouches for it before the log gives its promise.
+func (s *Sigstore) export(e *ca.TestEntity, edit func(*x509.Certificate, *protobundle.VerificationMaterial)) ([]byte, error) {
 	content, err := e.VerificationContent()
 	if err != nil {
 		return nil, fmt.Errorf("keyless: %w", err)
@@ -87,11 +111,15 @@ func (s *Sigstore) export(e *ca.TestEntity) ([]byte, error) {
 		return nil, fmt.Errorf("keyless: %w", err)
 	}
 	for _, entry := range entries {
-		exported, err := s.entry(entry.TransparencyLogEntry())
-		if err != nil {
+		material.TlogEntries = append(material.TlogEntries, entry.TransparencyLogEntry())
+	}
+	if edit != nil {
+		edit(content.Certificate(), material)
+	}
+	for _, entry := range material.TlogEntries {
+		if err := s.complete(entry); err != nil {
 			return nil, fmt.Errorf("keyless: %w", err)
 		}
-		material.TlogEntries = append(material.TlogEntries, exported)
 	}
 	signed, err := e.SignatureContent()
 	if err != nil {
@@ -105,27 +133,27 @@ func (s *Sigstore) export(e *ca.TestEntity) ([]byte, error) {
 	})
 }
 
-// entry adds what VirtualSigstore keeps to itself: kind, proof of inclusion and the log's promise.
-func (s *Sigstore) entry(entry *protorekor.TransparencyLogEntry) (*protorekor.TransparencyLogEntry, error) {
+// complete adds what VirtualSigstore keeps to itself: kind, proof of inclusion and the log's promise.
+func (s *Sigstore) complete(entry *protorekor.TransparencyLogEntry) error {
 	if entry.InclusionProof == nil {
 		proof, err := s.proof(entry.CanonicalizedBody)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		entry.InclusionProof = proof
 	}
 	var kind struct{ Kind, APIVersion string }
 	if err := json.Unmarshal(entry.CanonicalizedBody, &kind); err != nil {
-		return nil, err
+		return err
 	}
 	entry.KindVersion = &protorekor.KindVersion{Kind: kind.Kind, Version: kind.APIVersion}
 	promise, err := s.authorities.RekorSignPayload(tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(entry.CanonicalizedBody),
 		IntegratedTime: entry.IntegratedTime, LogIndex: entry.LogIndex, LogID: hex.EncodeToString(entry.LogId.KeyId)})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	entry.InclusionPromise = &protorekor.InclusionPromise{SignedEntryTimestamp: promise}
-	return entry, nil
+	return nil
 }
 
 func (s *Sigstore) proof(body []byte) (*protorekor.InclusionProof, error) {

@@ -137,6 +137,23 @@ func parse(sig []byte) (*parsed, error) {
 	return &parsed{hint: e.VerificationMaterial.PublicKey.Hint, digest: digest, signature: signed}, nil
 }
 
+// WellFormed says that a signature is a Sigstore bundle v0.3 by key or by certificate, whoever made it and whatever it is over. Errors are those of Check.
+func WellFormed(sig []byte) error {
+	if err := recognise(sig); err != nil {
+		return err
+	}
+	e, err := decode(sig)
+	switch {
+	case err != nil:
+		return err
+	case e.VerificationMaterial.Certificate != nil:
+		_, err = e.certified()
+	default:
+		_, _, err = e.MessageSignature.bytes()
+	}
+	return err
+}
+
 // decode reads a bundle with a message signature by either a public key or a certificate.
 func decode(sig []byte) (*envelope, error) {
 	var e envelope

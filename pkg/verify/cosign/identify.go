@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -94,7 +95,7 @@ func (Verifier) Identify(message, sig, trustedRoot []byte) (who verify.Certified
 	if err != nil {
 		return verify.Certified{}, err
 	}
-	verifier, err := witnesses(trustedRoot)
+	material, verifier, err := witnesses(trustedRoot)
 	if err != nil {
 		return verify.Certified{}, fmt.Errorf("cosign: trusted root: %w", err)
 	}
@@ -102,7 +103,7 @@ func (Verifier) Identify(message, sig, trustedRoot []byte) (who verify.Certified
 	policy := artifact.NewPolicy(artifact.WithArtifact(bytes.NewReader(message)), artifact.WithoutIdentitiesUnsafe())
 	result, err := verifier.Verify(built, policy)
 	if err != nil {
-		return verify.Certified{}, fmt.Errorf("%w: %w", verify.ErrBadSignature, err)
+		return verify.Certified{}, fmt.Errorf("%w: %w", kindOf(built, material, message), err)
 	}
 	summary := result.Signature.Certificate
 	if summary == nil || summary.Issuer == "" || summary.SubjectAlternativeName == "" {
@@ -113,20 +114,20 @@ func (Verifier) Identify(message, sig, trustedRoot []byte) (who verify.Certified
 
 // witnesses makes a verifier that wants the word of everyone the root names: an authority, a log if there are logs, a certificate
 // transparency log if there are such, and always somebody who saw the time. It looks at no clock.
-func witnesses(trustedRoot []byte) (*artifact.Verifier, error) {
+func witnesses(trustedRoot []byte) (*root.TrustedRoot, *artifact.Verifier, error) {
 	if len(trustedRoot) > verify.MaxTrustSize {
-		return nil, fmt.Errorf("%d bytes are more than the %d it may have", len(trustedRoot), verify.MaxTrustSize)
+		return nil, nil, fmt.Errorf("%d bytes are more than the %d it may have", len(trustedRoot), verify.MaxTrustSize)
 	}
 	var shape map[string]json.RawMessage
 	if err := strict.Decode(trustedRoot, verify.MaxTrustSize, &shape); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	material, err := root.NewTrustedRootFromJSON(trustedRoot)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(material.FulcioCertificateAuthorities()) == 0 {
-		return nil, errors.New("it names no certificate authority")
+		return nil, nil, errors.New("it names no certificate authority")
 	}
 	options := []artifact.VerifierOption{artifact.WithObserverTimestamps(1)}
 	if len(material.RekorLogs()) > 0 {
@@ -135,7 +136,46 @@ func witnesses(trustedRoot []byte) (*artifact.Verifier, error) {
 	if len(material.CTLogs()) > 0 {
 		options = append(options, artifact.WithSignedCertificateTimestamps(1))
 	}
-	return artifact.NewVerifier(material, options...)
+	verifier, err := artifact.NewVerifier(material, options...)
+	return material, verifier, err
+}
+
+// kindOf says which part of a signature that was refused is wrong, so that a person learns what to do. It believes nothing.
+func kindOf(built *sigstore.Bundle, material *root.TrustedRoot, message []byte) error {
+	content, err := built.VerificationContent()
+	if err != nil {
+		return verify.ErrBadSignature
+	}
+	leaf := content.Certificate()
+	// Certificates above it may be younger or older than one end of its time.
+	_, early := artifact.VerifyLeafCertificate(leaf.NotBefore, leaf, material)
+	_, late := artifact.VerifyLeafCertificate(leaf.NotAfter, leaf, material)
+	if early != nil && late != nil {
+		return verify.ErrOtherAuthority
+	}
+	signed, err := built.SignatureContent()
+	if err != nil || artifact.VerifySignatureWithArtifacts(signed, content, material, []io.Reader{bytes.NewReader(message)}) != nil {
+		return verify.ErrBadSignature
+	}
+	entries, err := built.TlogEntries()
+	if err != nil {
+		return verify.ErrBadSignature
+	}
+	for _, entry := range entries {
+		if at := entry.IntegratedTime(); !at.IsZero() && (at.Before(leaf.NotBefore) || at.After(leaf.NotAfter)) {
+			return verify.ErrOutsideCertificate
+		}
+	}
+	stamps, _, err := artifact.VerifySignedTimestamp(built, material)
+	if err != nil {
+		return verify.ErrBadSignature
+	}
+	for _, stamp := range stamps {
+		if stamp.Time.Before(leaf.NotBefore) || stamp.Time.After(leaf.NotAfter) {
+			return verify.ErrOutsideCertificate
+		}
+	}
+	return verify.ErrNotWitnessed
 }
 
 // certified builds a bundle with a certificate anew.

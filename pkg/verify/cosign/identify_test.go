@@ -108,22 +108,22 @@ func TestT01_EveryWitnessIsNeeded(t *testing.T) {
 	}{
 		{"untouched", func(_, _ document) {}, nil},
 		{"without timestamps, the log saw the time", func(s, _ document) { delete(s.in(material...), "timestampVerificationData") }, nil},
-		{"without log entries", func(s, _ document) { delete(s.in(material...), "tlogEntries") }, verify.ErrBadSignature},
-		{"empty log entries", func(s, _ document) { s.in(material...)["tlogEntries"] = []any{} }, verify.ErrBadSignature},
+		{"without log entries", func(s, _ document) { delete(s.in(material...), "tlogEntries") }, verify.ErrNotWitnessed},
+		{"empty log entries", func(s, _ document) { s.in(material...)["tlogEntries"] = []any{} }, verify.ErrNotWitnessed},
 		{"entry without promise and proof", func(s, _ document) {
 			delete(s.in(entry...), "inclusionPromise")
 			delete(s.in(entry...), "inclusionProof")
 		}, verify.ErrMalformedSignature},
 		{"the log entry of another signature", func(s, _ document) {
 			s.in(material...)["tlogEntries"] = evil.in(material...)["tlogEntries"]
-		}, verify.ErrBadSignature},
+		}, verify.ErrNotWitnessed},
 		{"the certificate of another", func(s, _ document) { s.in(material...)["certificate"] = evil.in(material...)["certificate"] }, verify.ErrBadSignature},
 		{"the timestamp of another signature", func(s, _ document) {
 			delete(s.in(entry...), "inclusionPromise")
 			s.in(material...)["timestampVerificationData"] = evil.in(material...)["timestampVerificationData"]
-		}, verify.ErrBadSignature},
-		{"signed at another time than certified", func(s, _ document) { s.in(entry...)["integratedTime"] = "1000000000" }, verify.ErrBadSignature},
-		{"a root without this log", func(_, r document) { r["tlogs"] = read(t, newAuthorities().root)["tlogs"] }, verify.ErrBadSignature},
+		}, verify.ErrNotWitnessed},
+		{"signed at another time than certified", func(s, _ document) { s.in(entry...)["integratedTime"] = "1000000000" }, verify.ErrOutsideCertificate},
+		{"a root without this log", func(_, r document) { r["tlogs"] = read(t, newAuthorities().root)["tlogs"] }, verify.ErrNotWitnessed},
 		{"a root without logs needs a timestamp", func(s, r document) {
 			delete(r, "tlogs")
 			delete(s.in(material...), "tlogEntries")
@@ -131,8 +131,8 @@ func TestT01_EveryWitnessIsNeeded(t *testing.T) {
 		{"neither logs nor timestamps", func(s, r document) {
 			delete(r, "tlogs")
 			delete(s.in(material...), "timestampVerificationData")
-		}, verify.ErrBadSignature},
-		{"a root with a certificate log wants its word", func(_, r document) { r["ctlogs"] = r["tlogs"] }, verify.ErrBadSignature},
+		}, verify.ErrNotWitnessed},
+		{"a root with a certificate log wants its word", func(_, r document) { r["ctlogs"] = r["tlogs"] }, verify.ErrNotWitnessed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			signature, root := read(t, byBuilder()), read(t, ours().root)
@@ -191,11 +191,11 @@ func TestT01_KeylessBundleFromEndToEnd(t *testing.T) {
 		t.Fatalf("%v, %s", err, signed.Key())
 	}
 	evil := verify.Certified{Issuer: builder.Issuer, Subject: "evil@fleet.example"}
-	if _, err := trust.Manifest(cosign.Verifier{}, manifest, [][]byte{ours().sign(manifest, evil)}); verify.ReasonOf(err) != verify.UntrustedKey {
+	if _, err := trust.Manifest(cosign.Verifier{}, manifest, [][]byte{ours().sign(manifest, evil)}); verify.ReasonOf(err) != verify.UntrustedSubject {
 		t.Errorf("another identity of the same authority: %v", err)
 	}
 	other := newAuthorities()
-	if _, err := trust.Manifest(cosign.Verifier{}, manifest, [][]byte{other.sign(manifest, builder)}); verify.ReasonOf(err) != verify.BadSignature {
+	if _, err := trust.Manifest(cosign.Verifier{}, manifest, [][]byte{other.sign(manifest, builder)}); verify.ReasonOf(err) != verify.UntrustedAuthority {
 		t.Errorf("another authority: %v", err)
 	}
 }

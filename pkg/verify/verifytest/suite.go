@@ -104,8 +104,8 @@ func CertificateSuite(t *testing.T, subject verify.Signatures, a, b Certifier, k
 		}
 	})
 	t.Run("refuses another authority", func(t *testing.T) {
-		nobody(t, message, signature, b.Root, verify.ErrBadSignature)
-		nobody(t, message, b.Sign(message, who), a.Root, verify.ErrBadSignature)
+		nobody(t, message, signature, b.Root, verify.ErrOtherAuthority)
+		nobody(t, message, b.Sign(message, who), a.Root, verify.ErrOtherAuthority)
 	})
 	t.Run("keeps keys and identities apart", func(t *testing.T) {
 		nobody(t, message, key.Sign(message), a.Root, verify.ErrUnsupportedSignature)
@@ -122,7 +122,7 @@ func CertificateSuite(t *testing.T, subject verify.Signatures, a, b Certifier, k
 
 var kinds = []error{
 	verify.ErrUnknownMediaType, verify.ErrLegacySignature, verify.ErrUnsupportedSignature, verify.ErrMalformedSignature,
-	verify.ErrOtherKey, verify.ErrBadSignature,
+	verify.ErrOtherKey, verify.ErrBadSignature, verify.ErrOtherAuthority, verify.ErrNotWitnessed, verify.ErrOutsideCertificate,
 }
 
 func isKind(err error) bool {

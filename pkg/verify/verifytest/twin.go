@@ -145,9 +145,12 @@ func (Twin) Identify(message, signature, trustedRoot []byte) (verify.Certified, 
 	if err := json.Unmarshal(trustedRoot, &root); err != nil {
 		return verify.Certified{}, fmt.Errorf("trusted root: %w", err)
 	}
-	key, _, err := verify.ParseKey(root.Authority)
+	key, id, err := verify.ParseKey(root.Authority)
 	if err != nil {
 		return verify.Certified{}, fmt.Errorf("trusted root: %w", err)
+	}
+	if s.Key != id {
+		return verify.Certified{}, fmt.Errorf("%w: %.80s", verify.ErrOtherAuthority, s.Key)
 	}
 	if sum := sha256.Sum256(certificate(message, who)); !ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), sum[:], s.Signature) {
 		return verify.Certified{}, verify.ErrBadSignature
