@@ -25,6 +25,8 @@ const (
 	hubTimeout = 10 * time.Second
 	// inFlight bounds what CreateAll has under way: chunks of 256 KiB.
 	inFlight = 32
+	// otherWrite bounds the wait for a write that won against one of ours; one that was lost with its leader never comes.
+	otherWrite = 2 * time.Second
 	// followPause is how long Follow rests after the server failed it.
 	followPause = time.Second
 )
@@ -121,7 +123,29 @@ func (h *Hub) PutIf(ctx context.Context, subject string, data []byte, last uint6
 	if err != nil {
 		return 0, err
 	}
-	return h.publish(ctx, rule, subject, data, jetstream.WithExpectLastSequencePerSubject(last))
+	sequence, err = h.publish(ctx, rule, subject, data, jetstream.WithExpectLastSequencePerSubject(last))
+	if errors.Is(err, stream.ErrConflict) && h.clustered() {
+		h.awaitOther(ctx, subject, last)
+	}
+	return sequence, err
+}
+
+// awaitOther waits until something else than the sequence last can be read of a subject. A cluster refuses a swap as soon as another one is on its way to the
+// replicas, long before that can be read: who reads again at once finds what it found before, and has used up its tries when the other's is there.
+func (h *Hub) awaitOther(ctx context.Context, subject string, last uint64) {
+	ctx, cancel := context.WithTimeout(ctx, otherWrite)
+	defer cancel()
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		m, err := h.Get(ctx, subject)
+		if err != nil && !errors.Is(err, fleetsync.ErrNotFound) || m.Sequence != last {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (h *Hub) publish(ctx context.Context, rule stream.Rule, subject string, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {

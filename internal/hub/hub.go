@@ -127,14 +127,16 @@ type Hub struct {
 	url     string   // of the API
 	urls    []string // of the API, by all public hosts
 	pushing *semaphore.Weighted
-	acks    *acknowledger
-	warden  *warden
-	life    string // names this process among the hubs of a bus
-	door    *door
-	users   *users
-	replays *replays
-	feed    *feed
-	asks    struct { // of the API
+	// auditing is held by who appends to the audit log.
+	auditing *semaphore.Weighted
+	acks     *acknowledger
+	warden   *warden
+	life     string // names this process among the hubs of a bus
+	door     *door
+	users    *users
+	replays  *replays
+	feed     *feed
+	asks     struct { // of the API
 		ofUser, from, failed *limiter
 		haste                haste
 	}
@@ -161,7 +163,7 @@ type Hub struct {
 
 // Open starts a hub and returns when it serves. Its errors say which port, file or store, and why; those with a Hint method say what to do.
 func Open(ctx context.Context, cfg Config) (*Hub, error) {
-	h := &Hub{cfg: cfg, pushing: semaphore.NewWeighted(1), failed: make(chan error, 1)}
+	h := &Hub{cfg: cfg, pushing: semaphore.NewWeighted(1), auditing: semaphore.NewWeighted(1), failed: make(chan error, 1)}
 	if err := h.configure(); err != nil {
 		return nil, err
 	}

@@ -253,7 +253,9 @@ func (e *Edge) looked(now time.Time, in Looked, out *Effects) {
 	if in.Assignment != nil && e.store.why == "" && fresh(&e.known.assignment, in.Assignment) { // a store that takes no writes takes no new orders
 		e.assigned(now, in.Assignment, out)
 	}
-	e.compare(now, out)
+	if !e.behind(now, in.Assignment) {
+		e.compare(now, out)
+	}
 }
 
 // fresh notes a sealed message and says whether it is another one than the last.

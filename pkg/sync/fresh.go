@@ -34,6 +34,8 @@ const NonceSize = 32
 // The pauses of asking what is fresh.
 const (
 	askPatience = 30 * time.Second
+	againPause  = 250 * time.Millisecond
+	againTries  = 5
 	trustMargin = 24 * time.Hour // how long before the proof of its root of trust ends a site no longer puts the safety look off
 )
 
@@ -47,6 +49,8 @@ type freshness struct {
 	asOf   time.Time // the hub's time of the newest proof that the site has the newest assignment
 	newest uint64    // sequence that the hub last said is the newest
 	root   uint64    // version that the hub last said is the newest
+	said   uint64    // highest sequence that the hub has signed in any statement
+	again  int       // looks that did not find it
 	stale  string    // why the desired state is not proven to be the newest; empty: nothing speaks against it
 }
 
@@ -75,6 +79,9 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 		return
 	}
 	e.raiseFloor(now, f.Time, out)
+	if f.Assignment > e.fresh.said {
+		e.fresh.said, e.fresh.again = f.Assignment, 0
+	}
 	switch {
 	case f.Nonce == "" || f.Nonce == e.fresh.former:
 	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= askPatience:
@@ -110,7 +117,7 @@ func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
 		}
 	}
 	e.fresh.newest, e.fresh.root = f.Assignment, f.Root
-	if f.Assignment > e.sequence() || e.trustEnds(now) {
+	if f.Assignment > e.sequence() || e.trustEnds(now) || e.owed() {
 		return // it is not stale before a look does not find it
 	}
 	e.fresh.asOf = e.clock.time(now)
@@ -143,6 +150,22 @@ func (e *Edge) doubt(now time.Time, out *Effects) {
 		e.nowStale(now, "the hub did not prove what is newest", out)
 	}
 }
+
+// behind looks again soon, a few times, where a look found an older assignment than the hub has signed for: any replica of the bus answers a look, and one that
+// lags answers with what was true before (F24). What was found and refused is not behind.
+func (e *Edge) behind(now time.Time, found []byte) bool {
+	if !e.owed() || e.store.why != "" || found != nil && e.refused == string(bundle.DigestOf(found)) {
+		return false
+	}
+	if again := now.Add(againPause << e.fresh.again); again.Before(e.lookAt) {
+		e.lookAt = again
+	}
+	e.fresh.again++
+	return true
+}
+
+// owed says that the hub has signed for a newer assignment, which looks may find yet.
+func (e *Edge) owed() bool { return e.fresh.said > e.sequence() && e.fresh.again < againTries }
 
 // compare holds what a look found against what the hub said is newest.
 func (e *Edge) compare(now time.Time, out *Effects) {

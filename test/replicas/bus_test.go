@@ -2,13 +2,17 @@ package replicas
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // ensured is a client of a cluster whose streams are there.
@@ -88,6 +92,45 @@ func TestF09_StreamsOfAClusterAreOnThreeNodes(t *testing.T) {
 		t.Errorf("five replicas on three nodes: %v", err)
 	}
 	replicas(3)
+}
+
+// Whoever loses a swap finds what won when it reads again, so that a few tries are enough: the cluster refuses it long before the other's write can be read.
+func TestF09_WhoLosesASwapReadsWhatWon(t *testing.T) {
+	c := newNodes(t, 3)
+	client := ensured(c, bus.StreamOptions{})
+	const writers, rounds = 4, 10
+	var writing errgroup.Group
+	for n := range writers {
+		writing.Go(func() error {
+			for range rounds {
+				for {
+					m, err := client.Get(t.Context(), "hf.rollout.r1")
+					if err != nil && !errors.Is(err, fleetsync.ErrNotFound) {
+						return err
+					}
+					_, err = client.PutIf(t.Context(), "hf.rollout.r1", fmt.Appendf(nil, "%s%d", m.Data, n), m.Sequence)
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, stream.ErrConflict) {
+						return err
+					}
+					if now, err := client.Get(t.Context(), "hf.rollout.r1"); err != nil || now.Sequence == m.Sequence {
+						return fmt.Errorf("after a conflict it reads what it read before: %d, %v", now.Sequence, err)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	must(t, writing.Wait())
+	m, err := client.Get(t.Context(), "hf.rollout.r1")
+	must(t, err)
+	for n := range writers {
+		if got := strings.Count(string(m.Data), fmt.Sprint(n)); got != rounds {
+			t.Errorf("writer %d swapped %d times, %d of it are there", n, rounds, got)
+		}
+	}
 }
 
 // What was acknowledged while a node dies is there, also once it is back.

@@ -29,6 +29,13 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// node is a NATS node with a configuration.
+func node(config string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), playing+"="+config)
+	return cmd
+}
+
 func play(file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -48,7 +55,7 @@ func play(file string) error {
 	return nil
 }
 
-// process is a node.
+// process is a node or a hub.
 type process struct {
 	t    testing.TB
 	name string
@@ -57,15 +64,14 @@ type process struct {
 	log  string
 }
 
-// start runs a node; it ends with the test.
-func start(t testing.TB, dir, name, config string) *process {
+// start runs a program that says what it says into name.log; it ends with the test.
+func start(t testing.TB, dir, name string, cmd *exec.Cmd) *process {
 	t.Helper()
-	s := &process{t: t, name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	s := &process{t: t, name: name, cmd: cmd, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(t, err)
 	defer log.Close()
-	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = append(os.Environ(), playing+"="+config), log, log
+	s.cmd.Stdout, s.cmd.Stderr = log, log
 	must(t, s.cmd.Start())
 	go func() {
 		_ = s.cmd.Wait()

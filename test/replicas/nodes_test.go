@@ -68,7 +68,7 @@ tls { cert_file: %q, key_file: %q }
 `, i, c.addresses[i], filepath.Join(c.dir, "node.crt"), filepath.Join(c.dir, "node.key"))
 		if n > 1 {
 			// What the nodes tell each other of their addresses would lead around the lines.
-			config += fmt.Sprintf("cluster { name: holdfast, listen: %q, advertise: \"127.0.0.1:9\", routes: [%s] }\n", routes[i], `"`+strings.Join(others, `", "`)+`"`)
+			config += fmt.Sprintf("cluster { name: holdfast, listen: %q, advertise: \"127.0.0.1:9\", no_advertise: true, routes: [%s] }\n", routes[i], `"`+strings.Join(others, `", "`)+`"`)
 		}
 		config += fmt.Sprintf("jetstream { store_dir: %q, sync_interval: always, limits { default_max_consumers: -1 } }\n%s", filepath.Join(c.dir, fmt.Sprintf("store-%d", i)), accounts)
 		must(t, os.WriteFile(c.config(i), []byte(config), 0o600))
@@ -81,7 +81,7 @@ func (c *nodes) config(i int) string { return filepath.Join(c.dir, fmt.Sprintf("
 
 func (c *nodes) start(i int) {
 	c.t.Helper()
-	c.processes[i] = start(c.t, c.dir, fmt.Sprintf("node-%d", i), c.config(i))
+	c.processes[i] = start(c.t, c.dir, fmt.Sprintf("node-%d", i), node(c.config(i)))
 }
 
 // certify makes a certificate for loopback that is its own CA.
