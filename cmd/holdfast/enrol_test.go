@@ -67,5 +67,5 @@ func enrolled(ts *testscript.TestScript, neg bool, args []string) {
 func revoked(ts *testscript.TestScript, _ bool, args []string) {
 	var tokens []api.Token
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &tokens))
-	ts.Check(ts.Exec("holdfast", "token", "revoke", tokens[len(tokens)-1].ID))
+	ts.Check(ts.Exec("holdfast", "token", "revoke", "--yes", tokens[len(tokens)-1].ID))
 }

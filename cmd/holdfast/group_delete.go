@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
@@ -9,21 +11,12 @@ import (
 
 func newGroupDelete(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete GROUP", Short: "Forget a group",
-		Long:    "Forget a group. Rollouts that have begun keep the sites they have; plans and users' scopes that name it match nobody.",
+		Use: "delete GROUP", Short: "Forget a group that nobody names",
+		Long:    "Forget a group. One that a plan, a rollout under way, a user's scope or a join token names is kept, and they are shown.",
 		Example: "  holdfast group delete canary --yes",
 	}
-	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
-	return groupVerb(d, cmd, func(cmd *cobra.Command, hub *api.Client, name bundle.Name) error {
-		g, err := hub.Group(cmd.Context(), name)
-		if err != nil {
-			return err
-		}
-		d.sayf("group %s (%s, %d %s now) would be forgotten", name, g.Selector, g.Sites, plural(g.Sites, "site"))
-		if err := d.agree(*yes); err != nil {
-			return err
-		}
-		_, err = hub.DeleteGroup(cmd.Context(), name)
+	return deleteVerb(d, cmd, "GROUP", api.Foresight.DeleteGroup, func(hub *api.Client, ctx context.Context, name bundle.Name) error {
+		_, err := hub.DeleteGroup(ctx, name)
 		return err
 	})
 }

@@ -13,7 +13,7 @@ func newGroupSet(d *desk) *cobra.Command {
 		Long: "Make a group, or give it another selector. Rollouts that have begun keep the sites they have.", Example: "  holdfast group set canary --labels tier=canary",
 	}
 	labels := cmd.Flags().StringP("labels", "l", "", "label `selector`")
-	return groupVerb(d, cmd, func(cmd *cobra.Command, hub *api.Client, name bundle.Name) error {
+	return nameVerb(d, cmd, "GROUP", func(cmd *cobra.Command, hub *api.Client, name bundle.Name) error {
 		if *labels == "" {
 			return usagef(cmd, "--labels is needed")
 		}

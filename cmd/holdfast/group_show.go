@@ -10,7 +10,7 @@ import (
 func newGroupShow(d *desk) *cobra.Command {
 	cmd := &cobra.Command{Use: "show GROUP", Short: "Show a group", Example: "  holdfast group show canary"}
 	f := outputFlag(cmd)
-	return groupVerb(d, cmd, func(cmd *cobra.Command, hub *api.Client, name bundle.Name) error {
+	return nameVerb(d, cmd, "GROUP", func(cmd *cobra.Command, hub *api.Client, name bundle.Name) error {
 		g, err := hub.Group(cmd.Context(), name)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -48,28 +49,10 @@ func plansPage(plans []api.Plan, now time.Time) page {
 func newPlanDelete(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete PLAN", Short: "Forget a plan", Long: "Forget a plan that the hub keeps. Rollouts that were started by it go on by it.",
-		Example: "  holdfast plan delete retail --yes", Args: exactly("PLAN"),
+		Example: "  holdfast plan delete retail --yes",
 	}
-	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := bundle.ParseName(args[0])
-		if err != nil {
-			return err
-		}
-		hub, err := d.hub()
-		if err != nil {
-			return err
-		}
-		plan, err := hub.Plan(cmd.Context(), name)
-		if err != nil {
-			return err
-		}
-		d.sayf("plan %s, stored by %s %s, would be forgotten", name, plan.By, api.Age(d.now(), plan.Changed))
-		if err := d.agree(*yes); err != nil {
-			return err
-		}
-		_, err = hub.DeletePlan(cmd.Context(), name)
+	return deleteVerb(d, cmd, "PLAN", api.Foresight.DeletePlan, func(hub *api.Client, ctx context.Context, name bundle.Name) error {
+		_, err := hub.DeletePlan(ctx, name)
 		return err
-	}
-	return cmd
+	})
 }

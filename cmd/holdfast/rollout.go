@@ -144,13 +144,13 @@ func has(n int) string {
 	return "sites have"
 }
 
-// actOn makes a verb that acts on one rollout. With a question, what it is exposed to is said first, and it wants --yes or a yes.
-func actOn(d *desk, cmd *cobra.Command, act, question string, request func(cmd *cobra.Command) (api.RolloutAct, error)) *cobra.Command {
+// actOn makes a verb that acts on one rollout. One that takes something away is shown first, and wants --yes or a yes.
+func actOn(d *desk, cmd *cobra.Command, act string, takes bool, request func(cmd *cobra.Command) (api.RolloutAct, error)) *cobra.Command {
 	cmd.Args = exactly("ROLLOUT")
 	f := outputFlag(cmd)
-	yes := new(bool)
-	if question != "" {
-		yes = cmd.Flags().BoolP("yes", "y", false, "do it without asking")
+	look := &foresight{}
+	if takes {
+		look = destructive(cmd)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		asked, err := request(cmd)
@@ -161,14 +161,23 @@ func actOn(d *desk, cmd *cobra.Command, act, question string, request func(cmd *
 		if err != nil {
 			return err
 		}
-		if question != "" {
+		if takes && (look.dry || !look.yes) {
+			impact, err := hub.Foresee().ActOnRollout(cmd.Context(), args[0], act, asked)
+			if err != nil {
+				return err
+			}
+			if look.dry {
+				return d.showImpact(*f, impact)
+			}
 			e, err := hub.ExplainRollout(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			d.sayf("rollout %s of %s@%s is %s: %s", e.ID, e.Bundle, e.Version, e.Phase, exposureText(e.Exposure, d.now()))
-			d.sayf("%s", question)
-			if err := d.agree(*yes); err != nil {
+			if err := d.drawImpact(impact); err != nil {
+				return err
+			}
+			if err := d.agree(false); err != nil {
 				return err
 			}
 		}
@@ -189,6 +198,9 @@ func actedPage(a api.RolloutActed, now time.Time) page {
 	p.facts = append(p.facts, fact{"Before", text(exposureText(a.Before, now))}, fact{"After", text(exposureText(a.After, now))})
 	if a.Rollback != nil {
 		p.facts = append(p.facts, fact{"Rollback", textf("%s, %d sites", a.Rollback.ID, a.Rollback.Sites)})
+	}
+	if len(a.Losses) > 0 {
+		p.tables = append(p.tables, lossTable(a.Losses, "LOST"))
 	}
 	return p
 }

@@ -9,5 +9,5 @@ func newRolloutAbort(d *desk) *cobra.Command {
 version all the same: how many there are is shown before and after. Sites that have taken the version keep it; holdfast rollout rollback brings them back.`,
 		Example: `  holdfast rollout abort pos-1-4-2 --why "wrong prices" --yes`,
 	}
-	return actOn(d, cmd, "abort", "its offers would be taken back", because(whyFlag(cmd)))
+	return actOn(d, cmd, "abort", true, because(whyFlag(cmd)))
 }

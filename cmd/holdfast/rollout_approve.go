@@ -13,7 +13,7 @@ func newRolloutApprove(d *desk) *cobra.Command {
 		Example: "  holdfast rollout approve pos-1-4-2 --wave early",
 	}
 	wave := cmd.Flags().String("wave", "", "`name` of the wave")
-	return actOn(d, cmd, "approval", "", func(cmd *cobra.Command) (api.RolloutAct, error) {
+	return actOn(d, cmd, "approval", false, func(cmd *cobra.Command) (api.RolloutAct, error) {
 		if *wave == "" {
 			return api.RolloutAct{}, usagef(cmd, "--wave is needed")
 		}

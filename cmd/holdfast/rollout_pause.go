@@ -8,5 +8,5 @@ func newRolloutPause(d *desk) *cobra.Command {
 		Long:    "Make no new offers until somebody resumes. What was offered already goes on; holdfast rollout abort takes it back.",
 		Example: `  holdfast rollout pause pos-1-4-2 --why "tills are slow, ticket 4711"`,
 	}
-	return actOn(d, cmd, "pause", "", because(whyFlag(cmd)))
+	return actOn(d, cmd, "pause", false, because(whyFlag(cmd)))
 }

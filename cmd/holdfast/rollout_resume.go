@@ -15,7 +15,7 @@ anew. After an abort it is a new attempt, in which nothing counts that was said 
 	}
 	why := whyFlag(cmd)
 	again := cmd.Flags().Bool("again", false, "offer the version anew to sites that failed")
-	return actOn(d, cmd, "resume", "", func(cmd *cobra.Command) (api.RolloutAct, error) {
+	return actOn(d, cmd, "resume", false, func(cmd *cobra.Command) (api.RolloutAct, error) {
 		request, err := because(why)(cmd)
 		request.Again = *again
 		return request, err

@@ -17,7 +17,7 @@ version is given to nobody any more. A site takes no older release: the earlier 
 	why := whyFlag(cmd)
 	mode := cmd.Flags().String("mode", "", "`backwards` or at-once (default: the plan's)")
 	complete(cmd, "mode", string(rollout.Backwards), string(rollout.AtOnce))
-	return actOn(d, cmd, "rollback", "these sites would go back to what they ran before", func(cmd *cobra.Command) (api.RolloutAct, error) {
+	return actOn(d, cmd, "rollback", true, func(cmd *cobra.Command) (api.RolloutAct, error) {
 		request, err := because(why)(cmd)
 		request.Mode = rollout.RollbackMode(*mode)
 		return request, err

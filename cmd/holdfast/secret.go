@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/secret"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
@@ -20,14 +21,8 @@ type secretRef struct{ namespace, name string }
 
 func (r secretRef) String() string { return r.namespace + "/" + r.name }
 
-// A secret travels in a bundle of its own, whose name says the Secret's.
-const (
-	secretPrefix = "secret-"
-	secretInner  = "--"
-)
-
 func (r secretRef) bundle() bundle.Name {
-	return bundle.Name(secretPrefix + r.namespace + secretInner + r.name)
+	return bundle.Name(secret.BundlePrefix + r.namespace + secret.BundleInner + r.name)
 }
 
 func parseSecretRef(s string) (secretRef, error) {
@@ -35,7 +30,7 @@ func parseSecretRef(s string) (secretRef, error) {
 	r := secretRef{namespace, name}
 	_, bad := bundle.ParseName(string(r.bundle()))
 	for _, part := range []string{namespace, name} {
-		if _, err := bundle.ParseName(part); err != nil || strings.Contains(part, secretInner) {
+		if _, err := bundle.ParseName(part); err != nil || strings.Contains(part, secret.BundleInner) {
 			bad = fmt.Errorf("%.80q", part)
 		}
 	}
@@ -48,12 +43,8 @@ func parseSecretRef(s string) (secretRef, error) {
 
 // secretOf is the secret that a bundle is for; ok is false for any other bundle.
 func secretOf(name bundle.Name) (r secretRef, ok bool) {
-	rest, ok := strings.CutPrefix(string(name), secretPrefix)
-	if !ok {
-		return r, false
-	}
-	r.namespace, r.name, ok = strings.Cut(rest, secretInner)
-	return r, ok && r.namespace != "" && r.name != ""
+	r.namespace, r.name, ok = secret.OfBundle(name)
+	return r, ok
 }
 
 // siteChoice is choice with the sites named by flags, for verbs whose argument is something else.

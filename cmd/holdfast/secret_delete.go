@@ -1,10 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-
-	"github.com/holdfast-fleet/holdfast/internal/api"
-)
+import "github.com/spf13/cobra"
 
 func newSecretDelete(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
@@ -16,7 +12,7 @@ The hub keeps what was sealed, as it keeps every bundle: change the password its
 		Args:    exactly("NAMESPACE/NAME"),
 	}
 	chosen := siteChoice(cmd)
-	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
+	asked := destructive(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ref, err := parseSecretRef(args[0])
@@ -31,17 +27,7 @@ The hub keeps what was sealed, as it keeps every bundle: change the password its
 		if err != nil {
 			return err
 		}
-		if err := d.planRemoval(cmd.Context(), hub, ref.bundle(), ids); err != nil {
-			return err
-		}
-		if err := d.agree(*yes); err != nil {
-			return err
-		}
-		results, err := hub.Unassign(cmd.Context(), api.UnassignRequest{Sites: ids, Name: ref.bundle()})
-		if err != nil {
-			return err
-		}
-		return d.showResults(*f, results)
+		return d.remove(cmd.Context(), *f, asked, hub, ref.bundle(), ids)
 	}
 	return cmd
 }

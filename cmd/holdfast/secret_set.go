@@ -44,7 +44,7 @@ A site's key is believed as its identity signed it. The words of that identity a
 from this desk. A site that is not noted, or has other words now (site replace), is refused until you have compared the words with the device's
 log and say so: --accept SITE=WORDS. --accept-new notes all that are not known yet without comparing.
 
-Values are read from files, so that they stand in no shell's history; - is stdin. The namespace must be there. The release key must be allowed to sign ` + secretPrefix + `*.`,
+Values are read from files, so that they stand in no shell's history; - is stdin. The namespace must be there. The release key must be allowed to sign ` + secret.BundlePrefix + `*.`,
 		Example: `  holdfast secret set shop/db --site shop-berlin --from-file password=- --key release.key
   holdfast secret set shop/tls --group canary --type kubernetes.io/tls --from-file tls.crt=shop.crt --from-file tls.key=shop.pem --key release.key`,
 		Args: exactly("NAMESPACE/NAME"),

@@ -17,7 +17,7 @@ is shown wherever the site is.`,
 		Example: `  holdfast site cordon shop-berlin --reason "audit until friday"`,
 	}
 	reason := cmd.Flags().String("reason", "", "why, for whoever finds it cordoned (required)")
-	verb := siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+	verb := siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
 		if _, err := hub.CordonSite(ctx, id, *reason); err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func newSiteUncordon(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "uncordon ID", Short: "Let rollouts give a site something new again", Example: "  holdfast site uncordon shop-berlin",
 	}
-	return siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+	return siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
 		if _, err := hub.UncordonSite(ctx, id); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,13 +11,9 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
-// siteVerb makes a verb about one site. With a plan, it is said first and wants --yes or a yes.
-func siteVerb(d *desk, cmd *cobra.Command, plan string, carryOut func(ctx context.Context, hub *api.Client, id bundle.SiteID) error) *cobra.Command {
+// siteVerb makes a verb about one site.
+func siteVerb(d *desk, cmd *cobra.Command, carryOut func(ctx context.Context, hub *api.Client, id bundle.SiteID) error) *cobra.Command {
 	cmd.Args, cmd.ValidArgsFunction = exactly("ID"), d.completeSites
-	yes := new(bool)
-	if plan != "" {
-		yes = cmd.Flags().BoolP("yes", "y", false, "do it without asking")
-	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := bundle.ParseSiteID(args[0])
 		if err != nil {
@@ -25,16 +22,6 @@ func siteVerb(d *desk, cmd *cobra.Command, plan string, carryOut func(ctx contex
 		hub, err := d.hub()
 		if err != nil {
 			return err
-		}
-		if plan != "" {
-			site, err := hub.Site(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			d.sayf("site %s, heard %s: %s", id, heard(d.now(), site.Freshness, site.LastSeen).text, plan)
-			if err := d.agree(*yes); err != nil {
-				return err
-			}
 		}
 		return carryOut(cmd.Context(), hub, id)
 	}
@@ -52,12 +39,16 @@ holdfast site replace lets the site come back on other hardware.`,
 		Example: `  holdfast site revoke shop-berlin --why "stolen, ticket 4711"`,
 	}
 	why := cmd.Flags().String("why", "", "reason, for the audit log")
-	return siteVerb(d, cmd, "would be shut out for good", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
-		if _, err := hub.RevokeSite(ctx, id, *why); err != nil {
+	f, asked := outputFlag(cmd), destructive(cmd)
+	return siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		impact, err := hub.Foresee().RevokeSite(ctx, id)
+		if err != nil {
 			return err
 		}
-		d.sayf("site %s is revoked", id)
-		return nil
+		return d.destroy(*f, asked, forGood, impact, func() (string, error) {
+			_, err := hub.RevokeSite(ctx, id, *why)
+			return fmt.Sprintf("site %s is revoked", id), err
+		})
 	})
 }
 
@@ -69,7 +60,7 @@ again. If the copy's disk may be in other hands, use holdfast site replace inste
 		Example: "  holdfast site release shop-berlin",
 	}
 	why := cmd.Flags().String("why", "", "reason, for the audit log")
-	return siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+	return siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
 		if _, err := hub.ReleaseSite(ctx, id, *why); err != nil {
 			return err
 		}
@@ -87,13 +78,17 @@ to remove everything, and leaves as soon as it says that it has; until then it i
 	}
 	remove := cmd.Flags().Bool("remove-workloads", false, "have the site remove all its bundles first")
 	why := cmd.Flags().String("why", "", "reason, for the audit log")
-	return siteVerb(d, cmd, "would leave the fleet for good", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
-		site, err := hub.DecommissionSite(ctx, id, api.Decommission{RemoveWorkloads: *remove, Why: *why})
+	f, asked := outputFlag(cmd), destructive(cmd)
+	return siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+		request := api.Decommission{RemoveWorkloads: *remove, Why: *why}
+		impact, err := hub.Foresee().DecommissionSite(ctx, id, request)
 		if err != nil {
 			return err
 		}
-		d.sayf("site %s: %s", id, site.Status)
-		return nil
+		return d.destroy(*f, asked, forGood, impact, func() (string, error) {
+			site, err := hub.DecommissionSite(ctx, id, request)
+			return fmt.Sprintf("site %s: %s", id, site.Status), err
+		})
 	})
 }
 
@@ -101,18 +96,34 @@ func newSiteReplace(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "replace ID -o FILE", Short: "Let other hardware take a site's place: same name, labels and bundles, new key",
 		Long: `Write an enrolment file with which one other device takes the site's place: same name, same labels, same bundles, a key of its own. When it is
-approved, the old key is shut out for good.`,
+approved, the old key is shut out for good. What that takes away is shown first; the file alone takes nothing away, so a script is not asked.`,
 		Example: "  holdfast site replace shop-berlin -o enrol.json",
 	}
 	var shared tokenFlags
 	shared.add(cmd)
-	verb := siteVerb(d, cmd, "", func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
+	asked := destructive(cmd)
+	verb := siteVerb(d, cmd, func(ctx context.Context, hub *api.Client, id bundle.SiteID) error {
 		request := api.TokenRequest{Seconds: int64(shared.expires / time.Second), PreApproved: shared.preApproved}
+		impact, err := hub.Foresee().ReplaceSite(ctx, id, request)
+		if err != nil {
+			return err
+		}
+		if asked.dry {
+			return d.showImpact(formatTable, impact)
+		}
+		if !asked.yes {
+			if err := d.drawImpact(impact); err != nil {
+				return err
+			}
+			if err := d.agreeTo(undone, string(id)); err != nil {
+				return err
+			}
+		}
 		return d.writeToken(shared, func() (api.TokenGrant, error) { return hub.ReplaceSite(ctx, id, request) })
 	})
 	run := verb.RunE
 	verb.RunE = func(cmd *cobra.Command, args []string) error {
-		if shared.out == "" {
+		if shared.out == "" && !asked.dry {
 			return usagef(cmd, "--output is needed")
 		}
 		return run(cmd, args)

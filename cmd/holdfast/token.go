@@ -186,8 +186,9 @@ func tokenState(token api.Token, now time.Time) cell {
 func newTokenRevoke(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke TOKEN", Short: "End a join token: no further device can use it; sites it made stay",
-		Example: "  holdfast token revoke k3vq7d2mza", Args: exactly("TOKEN"),
+		Example: "  holdfast token revoke k3vq7d2mza --yes", Args: exactly("TOKEN"),
 	}
+	f, asked := outputFlag(cmd), destructive(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := enrol.ParseID(args[0])
 		if err != nil {
@@ -197,12 +198,14 @@ func newTokenRevoke(d *desk) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		token, err := hub.RevokeToken(cmd.Context(), id)
+		impact, err := hub.Foresee().RevokeToken(cmd.Context(), id)
 		if err != nil {
 			return err
 		}
-		d.sayf("token %s is revoked; it made %d %s", token.ID, len(token.Used), plural(len(token.Used), "site"))
-		return nil
+		return d.destroy(*f, asked, mended, impact, func() (string, error) {
+			token, err := hub.RevokeToken(cmd.Context(), id)
+			return fmt.Sprintf("token %s is revoked; it made %d %s", token.ID, len(token.Used), plural(len(token.Used), "site")), err
+		})
 	}
 	return cmd
 }

@@ -19,8 +19,7 @@ ask on, --yes is needed. Sites that are away remove it when they come back.`,
 		Example: "  holdfast unassign shop-berlin shop --yes",
 	}
 	chosen := choiceFlags(cmd)
-	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
-	dry := cmd.Flags().Bool("dry-run", false, "show what would change and change nothing; exit with 8 if something would")
+	asked := destructive(cmd)
 	f := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -38,26 +37,31 @@ ask on, --yes is needed. Sites that are away remove it when they come back.`,
 		if err != nil {
 			return err
 		}
-		if *dry {
-			results, err := hub.Unassign(cmd.Context(), api.UnassignRequest{Sites: ids, Name: name, DryRun: true})
-			if err != nil {
-				return err
-			}
-			return d.showForesight(*f, results)
-		}
-		if err := d.planRemoval(cmd.Context(), hub, name, ids); err != nil {
-			return err
-		}
-		if err := d.agree(*yes); err != nil {
-			return err
-		}
-		results, err := hub.Unassign(cmd.Context(), api.UnassignRequest{Sites: ids, Name: name})
+		return d.remove(cmd.Context(), *f, asked, hub, name, ids)
+	}
+	return cmd
+}
+
+// remove has sites remove a bundle, after showing what goes where.
+func (d *desk) remove(ctx context.Context, f format, asked *foresight, hub *api.Client, name bundle.Name, ids []bundle.SiteID) error {
+	if asked.dry {
+		results, err := hub.Unassign(ctx, api.UnassignRequest{Sites: ids, Name: name, DryRun: true})
 		if err != nil {
 			return err
 		}
-		return d.showResults(*f, results)
+		return d.showForesight(f, results)
 	}
-	return cmd
+	if err := d.planRemoval(ctx, hub, name, ids); err != nil {
+		return err
+	}
+	if err := d.agree(asked.yes); err != nil {
+		return err
+	}
+	results, err := hub.Unassign(ctx, api.UnassignRequest{Sites: ids, Name: name})
+	if err != nil {
+		return err
+	}
+	return d.showResults(f, results)
 }
 
 // planRemoval says what would go where. It is talk, not data, so that -o json stays one document.

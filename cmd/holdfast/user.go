@@ -177,20 +177,23 @@ func newUserRevoke(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke NAME", Short: "End a user's token at once",
 		Long:    "End a user's token at once. The name stays in the list and is never somebody else's; holdfast user renew lets the user in again.",
-		Example: `  holdfast user revoke olga --why "laptop lost"`, Args: exactly("NAME"),
+		Example: `  holdfast user revoke olga --why "laptop lost" --yes`, Args: exactly("NAME"),
 	}
+	f, asked := outputFlag(cmd), destructive(cmd)
 	why := cmd.Flags().String("why", "", "reason, shown in the list")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		hub, err := d.hub()
 		if err != nil {
 			return err
 		}
-		user, err := hub.RevokeUser(cmd.Context(), args[0], *why)
+		impact, err := hub.Foresee().RevokeUser(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		d.sayf("user %s is revoked", user.Name)
-		return nil
+		return d.destroy(*f, asked, mended, impact, func() (string, error) {
+			user, err := hub.RevokeUser(cmd.Context(), args[0], *why)
+			return fmt.Sprintf("user %s is revoked", user.Name), err
+		})
 	}
 	return cmd
 }

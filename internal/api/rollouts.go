@@ -105,6 +105,7 @@ type RolloutActed struct {
 	Before   rollout.Exposure `json:"before"`
 	After    rollout.Exposure `json:"after"`
 	Rollback *Rollout         `json:"startedRollback,omitempty"`
+	Losses   []Loss           `json:"losses,omitempty"` // of an abort and a rollback: what each site loses
 }
 
 // RolloutFleet is what a plan is held against: the input of a simulation at the desk.

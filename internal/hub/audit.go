@@ -156,6 +156,9 @@ func who(r *http.Request) string { return actorOf(r.Context()).name }
 
 // targetOf is what a request was about.
 func targetOf(r *http.Request, value any) string {
+	if impact, ok := value.(api.Impact); ok {
+		return fmt.Sprintf("dry run of %.100s", impact.Target)
+	}
 	for _, name := range []string{"site", "id", "key", "group", "plan", "user"} {
 		if target := r.PathValue(name); target != "" {
 			return fmt.Sprintf("%.100s", target)

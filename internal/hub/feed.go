@@ -135,3 +135,10 @@ func (f *feed) enter(user string) (leave func(), ok bool) {
 		}
 	}, true
 }
+
+// watches is how many streams of a user are open.
+func (f *feed) watches(user string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watchers[user]
+}

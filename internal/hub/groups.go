@@ -101,9 +101,16 @@ func (h *Hub) SetGroup(ctx context.Context, name bundle.Name, request api.GroupR
 	return group, nil
 }
 
-// DeleteGroup forgets a group.
+// DeleteGroup forgets a group that nothing names. What begins to name it at the same moment finds it gone.
 func (h *Hub) DeleteGroup(ctx context.Context, name bundle.Name) (api.Group, error) {
-	err := h.changeGroup(ctx, name, func(record *groupRecord) error {
+	impact, err := h.foreseeGroup(ctx, name)
+	if err == nil && impact.Refused != nil {
+		err = &api.Error{Problem: *impact.Refused}
+	}
+	if err != nil {
+		return api.Group{Name: name}, err
+	}
+	err = h.changeGroup(ctx, name, func(record *groupRecord) error {
 		if record.Selector == "" {
 			return unknownGroup(name)
 		}

@@ -171,6 +171,9 @@ func (rt route) operation(all schemas, problem object) object {
 	}
 	answer := object{"description": "Done"}
 	switch {
+	case rt.gives != nil && rt.foresees:
+		answer["description"] = "Done, or with dryRun=true what it would take away"
+		answer["content"] = object{"application/json": object{"schema": object{"anyOf": []any{all.of(rt.gives), all.of(reflect.TypeFor[api.Impact]())}}}}
 	case rt.gives != nil:
 		answer["content"] = object{"application/json": object{"schema": all.of(rt.gives)}}
 	case rt.kind != "":

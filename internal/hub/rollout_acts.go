@@ -268,9 +268,15 @@ func (h *Hub) ActOnRollout(ctx context.Context, id, act string, request api.Roll
 		}
 		now := h.cfg.Now().UTC()
 		acted := api.RolloutActed{Before: r.Exposure(now)}
+		if act == "abort" {
+			acted.Losses = impactOfAbort(now, r).Losses
+		}
 		back, err := h.act(r, now, act, request, by)
 		if err != nil {
 			return api.RolloutActed{}, notNow(r, err)
+		}
+		if back != nil {
+			acted.Losses = impactOfRollback(r, back).Losses
 		}
 		if back != nil {
 			head, err = h.beginRollback(ctx, r, head, back)

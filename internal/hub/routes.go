@@ -36,7 +36,9 @@ type route struct {
 	takes   reflect.Type // of the JSON body; nil: none, or it is no JSON
 	gives   reflect.Type // of the JSON answer; nil: it is no JSON, but of kind
 	kind    string       // media type
-	query   []parameter
+	// foresees says that dryRun=true gives an Impact instead.
+	foresees bool
+	query    []parameter
 }
 
 // table are the endpoints that want a token. What two endpoints may be told apart by is in their patterns; the order says nothing.
@@ -69,29 +71,29 @@ func (h *Hub) table() []route {
 		{pattern: "GET /v1/watch", least: viewer, reach: inScope, about: "What happens, as server-sent events: site, event, rollout, reset", kind: "text/event-stream", handler: h.getWatch,
 			query: []parameter{kindsAsk, siteAsks, labelsAsk, groupAsks}},
 
-		writes[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite)),
+		destroys[api.Because](h, "POST /v1/sites/{site}/revocation", operator, inScope, "site revoke", "Shut a site out", rule(h, h.revokeSite), foresightOfSite(h, always[api.Because](endRevoked))),
 		writes[api.Because](h, "POST /v1/sites/{site}/release", operator, inScope, "site release", "End a hold", rule(h, h.releaseSite)),
-		writes[api.TokenRequest](h, "POST /v1/sites/{site}/replacement", operator, inScope, "site replace", "Make the token with which other hardware takes a site's place", h.postReplacement),
-		writes[api.Decommission](h, "POST /v1/sites/{site}/decommission", operator, inScope, "site decommission", "Let a site leave the fleet", rule(h, h.DecommissionSite)),
+		destroys[api.TokenRequest](h, "POST /v1/sites/{site}/replacement", operator, inScope, "site replace", "Make the token with which other hardware takes a site's place", h.postReplacement, foresightOfSite(h, always[api.TokenRequest](endReplaced))),
+		destroys[api.Decommission](h, "POST /v1/sites/{site}/decommission", operator, inScope, "site decommission", "Let a site leave the fleet", rule(h, h.DecommissionSite), foresightOfSite(h, decommissioning)),
 		writes[api.LabelChange](h, "POST /v1/sites/{site}/labels", operator, inScope, "site label", "Set and remove labels of a site", rule(h, h.labelSite)),
 		writes[api.Because](h, "POST /v1/sites/{site}/cordon", operator, inScope, "site cordon", "Keep rollouts from giving a site anything new", rule(h, h.CordonSite)),
 		writes[api.Because](h, "POST /v1/sites/{site}/uncordon", operator, inScope, "site uncordon", "Let rollouts give a site something new again", rule(h, h.UncordonSite)),
 
 		writes[api.TokenRequest](h, "POST /v1/tokens", operator, fleetWide, "token create", "Make a join token", h.postToken),
 		reads("/v1/tokens", operator, fleetWide, "The join tokens", h.getTokens),
-		writes[api.Because](h, "POST /v1/tokens/{id}/revocation", operator, fleetWide, "token revoke", "End a join token", h.postTokenRevocation),
+		destroys[api.Because](h, "POST /v1/tokens/{id}/revocation", operator, fleetWide, "token revoke", "End a join token", h.postTokenRevocation, foreseenOf("id", h.foreseeTokenRevocation)),
 		reads("/v1/enrolments", operator, fleetWide, "The devices that asked to join", h.getEnrolments),
 		writes[api.Decision](h, "POST /v1/enrolments/{key}/decision", operator, fleetWide, "site decide", "Approve or reject a device by its fingerprint", h.postDecision),
 
 		reads("/v1/groups", viewer, fleetWide, "The groups", h.getGroups),
 		reads("/v1/groups/{group}", viewer, fleetWide, "One group", h.getGroup),
 		writes[api.GroupRequest](h, "PUT /v1/groups/{group}", operator, fleetWide, "group set", "Make a group or give it another selector", h.putGroup),
-		writes[none](h, "DELETE /v1/groups/{group}", operator, fleetWide, "group delete", "Forget a group", h.deleteGroup),
+		destroys[none](h, "DELETE /v1/groups/{group}", operator, fleetWide, "group delete", "Forget a group that nobody names", h.deleteGroup, foreseenOf("group", h.foreseeGroupDelete)),
 
 		reads("/v1/plans", viewer, fleetWide, "The stored rollout plans", h.getPlans).asking(limitAsks, continueAsks),
 		reads("/v1/plans/{plan}", viewer, fleetWide, "One stored rollout plan", h.getPlan),
 		writes[api.PlanRequest](h, "PUT /v1/plans/{plan}", operator, fleetWide, "plan set", "Store a rollout plan", h.putPlan),
-		writes[none](h, "DELETE /v1/plans/{plan}", operator, fleetWide, "plan delete", "Forget a rollout plan", h.deletePlan),
+		destroys[none](h, "DELETE /v1/plans/{plan}", operator, fleetWide, "plan delete", "Forget a rollout plan", h.deletePlan, foreseenOf("plan", h.foreseePlanDelete)),
 
 		reads("/v1/rollouts", viewer, inScope, "The rollouts, the newest first", h.getRollouts),
 		writes[api.RolloutRequest](h, "POST /v1/rollouts", operator, fleetWide, "rollout start", "Start a rollout, or say what it would be", h.postRollout),
@@ -101,14 +103,14 @@ func (h *Hub) table() []route {
 		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/pause", operator, fleetWide, "rollout pause", "Make no new offers", h.actsOn("pause")),
 		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/resume", operator, fleetWide, "rollout resume", "Go on after a pause or an abort", h.actsOn("resume")),
 		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/approval", approver, fleetWide, "rollout approve", "Let a wave open", h.actsOn("approval")),
-		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/abort", operator, fleetWide, "rollout abort", "Stop a rollout and take its offers back", h.actsOn("abort")),
-		writes[api.RolloutAct](h, "POST /v1/rollouts/{id}/rollback", operator, fleetWide, "rollout rollback", "Bring sites back to what they ran before", h.actsOn("rollback")),
+		destroys[api.RolloutAct](h, "POST /v1/rollouts/{id}/abort", operator, fleetWide, "rollout abort", "Stop a rollout and take its offers back", h.actsOn("abort"), foreseenOf("id", h.foreseeAct("abort"))),
+		destroys[api.RolloutAct](h, "POST /v1/rollouts/{id}/rollback", operator, fleetWide, "rollout rollback", "Bring sites back to what they ran before", h.actsOn("rollback"), foreseenOf("id", h.foreseeAct("rollback"))),
 
 		writes[api.UserRequest](h, "POST /v1/users", admin, fleetWide, "user add", "Make a user and its token", h.postUser),
 		reads("/v1/users", admin, fleetWide, "The users", h.getUsers),
 		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),
 		writes[api.UserRights](h, "POST /v1/users/{user}/rights", admin, fleetWide, "user change", "Give a user another role or scope", h.postUserRights),
-		writes[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation),
+		destroys[api.Because](h, "POST /v1/users/{user}/revocation", admin, fleetWide, "user revoke", "End a user's token", h.postUserRevocation, foreseenOf("user", h.foreseeUserRevocation)),
 
 		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", kind: "text/plain", handler: h.metrics.handler().ServeHTTP},
 

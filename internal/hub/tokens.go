@@ -33,12 +33,16 @@ func (h *Hub) ReplaceSite(ctx context.Context, id bundle.SiteID, request api.Tok
 		return api.TokenGrant{}, err
 	}
 	if record.Gone != nil {
-		return api.TokenGrant{}, &enrol.Refusal{Reason: enrol.NotReplaceable, What: fmt.Sprintf("site %s left the fleet", id), Advice: "choose another name"}
+		return api.TokenGrant{}, notReplaceable(id)
 	}
 	if request.Rule != "" || len(request.Labels) > 0 || request.Uses > 1 {
 		return api.TokenGrant{}, &enrol.Refusal{Reason: enrol.BadToken, What: "a replacement has the site's name and labels, and is for one device"}
 	}
 	return h.makeToken(ctx, enrol.Token{Rule: enrol.Fixed(id), Uses: 1, PreApproved: request.PreApproved, Replaces: true, By: by}, request.Seconds)
+}
+
+func notReplaceable(id bundle.SiteID) error {
+	return &enrol.Refusal{Reason: enrol.NotReplaceable, What: fmt.Sprintf("site %s left the fleet", id), Advice: "choose another name"}
 }
 
 func (h *Hub) makeToken(ctx context.Context, token enrol.Token, seconds int64) (api.TokenGrant, error) {
@@ -111,6 +115,10 @@ func (h *Hub) token(ctx context.Context, id string) (*enrol.Token, uint64, error
 	return &token, m.Sequence, nil
 }
 
+func unknownToken(id string) error {
+	return &enrol.Refusal{Reason: enrol.NotThere, What: fmt.Sprintf("token %s is not known", id), Advice: "holdfast token list shows the tokens"}
+}
+
 // RevokeToken ends a token: no further key can use it.
 func (h *Hub) RevokeToken(ctx context.Context, id string) (api.Token, error) {
 	if _, err := enrol.ParseID(id); err != nil {
@@ -122,7 +130,7 @@ func (h *Hub) RevokeToken(ctx context.Context, id string) (api.Token, error) {
 			return api.Token{}, err
 		}
 		if token == nil {
-			return api.Token{}, &enrol.Refusal{Reason: enrol.NotThere, What: fmt.Sprintf("token %s is not known", id), Advice: "holdfast token list shows the tokens"}
+			return api.Token{}, unknownToken(id)
 		}
 		if token.Revoked != nil {
 			return shown(*token), nil

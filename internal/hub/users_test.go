@@ -265,8 +265,11 @@ func TestT27_AScopeHoldsForReadsAndWrites(t *testing.T) {
 	if site := siteAsShown(t, admin, "shop-us"); site.Labels["region"] != "us" || site.Status != "" || site.Sequence != 1 {
 		t.Errorf("the site outside was changed: %+v", site)
 	}
-	// A scope whose group is gone leaves nothing.
-	if _, err := admin.DeleteGroup(ctx, "europe"); err != nil {
+	// A scope keeps its group; one whose group is gone all the same leaves nothing.
+	if _, err := admin.DeleteGroup(ctx, "europe"); refusalOf(t, err).Reason != "GroupInUse" {
+		t.Errorf("the group of a scope: %v", err)
+	}
+	if err := h.changeGroup(ctx, "europe", func(record *groupRecord) error { record.Selector, record.Deleted = "", true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if sites, err := near.Sites(ctx, ""); err != nil || len(sites) != 0 {

@@ -161,11 +161,11 @@ type Exposure struct {
 func (r *Rollout) Exposure(now time.Time) Exposure {
 	var e Exposure
 	for i := range r.Sites {
-		s := &r.Sites[i]
-		if s.Took {
+		s := r.Sites[i].stake()
+		if s.Taken {
 			e.Taken++
 		}
-		if !s.unavailable() {
+		if !s.Outstanding {
 			continue
 		}
 		e.Outstanding++
