@@ -129,7 +129,7 @@ func TestP06_ASiteWithoutALineIsSuppliedByHand(t *testing.T) {
 }
 
 // TestF19_ADarkSiteFollowsTheRootInACarriedFile rotates root keys and the hub's key while a site has no line: what the new key signed is taken with the
-// root of trust that leads to it, by the rules of the bus, and not without.
+// root of trust that leads to it, by the rules of the bus but for how lately the hub signed it, and not without.
 func TestF19_ADarkSiteFollowsTheRootInACarriedFile(t *testing.T) {
 	d := newDesk(t)
 	d.bus.Cut(shop1)
@@ -143,7 +143,7 @@ func TestF19_ADarkSiteFollowsTheRootInACarriedFile(t *testing.T) {
 	root.RotateOnline()
 	root.RotateHolders(3)
 	served, foreign := &shelfLink{files: map[string][]byte{}}, &shelfLink{files: map[string][]byte{}}
-	served.serve(t, root)
+	served.serveAt(t, root, time.Now().Add(-90*24*time.Hour)) // the way was long
 	foreign.serve(t, tuftest.New(t, verifytest.Trust(d.release)))
 	p := d.make("1.0.0", 1, []bundle.Object{configMap("a", "1")})
 	sealed, err := fleetsync.Seal(fleetsync.TypeAssignment, fleetsync.Assignment{Site: shop1, Sequence: 1, Issued: time.Now(), Bundles: []fleetsync.AssignedBundle{p.assigned}}, root.Online)

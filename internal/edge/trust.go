@@ -210,11 +210,11 @@ func (t trustOnLink) Get(ctx context.Context, name string) ([]byte, error) {
 	return raw, err
 }
 
-// RefreshFrom is Refresh from files that came by hand.
+// RefreshFrom is Refresh from files that came by hand, however long they were on the way (tuf.Client.Carried).
 func (b *Belief) RefreshFrom(ctx context.Context, files map[string][]byte, store fleetsync.Store, now time.Time) (fleetsync.Trusted, error) {
 	b.refreshing.Lock()
 	defer b.refreshing.Unlock()
-	err := b.refresh(ctx, tuf.Shelf{Files: files}, store, now)
+	err := b.refresh(ctx, tuf.Client{Source: tuf.Shelf{Files: files}, Carried: true}, store, now)
 	keys, _ := b.HubKeys()
 	return fleetsync.Trusted{HubKeys: keys, Trust: b.Status(err)}, err
 }
@@ -223,7 +223,7 @@ func (b *Belief) RefreshFrom(ctx context.Context, files map[string][]byte, store
 func (b *Belief) Refresh(ctx context.Context, link fleetsync.Link, store fleetsync.Store, now time.Time) fleetsync.Trusted {
 	b.refreshing.Lock()
 	defer b.refreshing.Unlock()
-	err := b.refresh(ctx, trustOnLink{link}, store, now)
+	err := b.refresh(ctx, tuf.Client{Source: trustOnLink{link}}, store, now)
 	if err != nil {
 		b.log.Warn("looking for a newer root of trust failed: the one there is goes on counting", zap.Error(err))
 	}
@@ -234,16 +234,16 @@ func (b *Belief) Refresh(ctx context.Context, link fleetsync.Link, store fleetsy
 	return fleetsync.Trusted{HubKeys: keys, Trust: b.Status(err)}
 }
 
-func (b *Belief) refresh(ctx context.Context, source tuf.Source, store fleetsync.Store, now time.Time) error {
+func (b *Belief) refresh(ctx context.Context, client tuf.Client, store fleetsync.Store, now time.Time) error {
 	b.mu.RLock()
 	have := b.state
 	b.mu.RUnlock()
 	if have.Metadata.Root == nil {
 		return nil // it is fixed
 	}
-	state, err := tuf.Client{Source: source}.Refresh(ctx, have.Metadata, now)
+	state, err := client.Refresh(ctx, have.Metadata, now)
 	for errors.Is(err, tuf.ErrChainTooLong) && ctx.Err() == nil {
-		state, err = tuf.Client{Source: source}.Refresh(ctx, state.Metadata, now)
+		state, err = client.Refresh(ctx, state.Metadata, now)
 	}
 	if state.Trust == nil || same(state.Metadata, have.Metadata) {
 		return err
@@ -268,7 +268,7 @@ type lasting struct {
 func (b lasting) Follow(ctx context.Context, from tuf.Source) error {
 	b.refreshing.Lock()
 	defer b.refreshing.Unlock()
-	return b.refresh(ctx, from, b.store, time.Time{})
+	return b.refresh(ctx, tuf.Client{Source: from}, b.store, time.Time{})
 }
 
 func same(a, b tuf.Metadata) bool {

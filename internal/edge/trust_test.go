@@ -42,7 +42,13 @@ func (l *shelfLink) Get(_ context.Context, subject string) ([]byte, error) {
 // serve puts what a hub would on the shelf.
 func (l *shelfLink) serve(t *testing.T, root *tuftest.Root) {
 	t.Helper()
-	m := root.Metadata(time.Now(), time.Hour)
+	l.serveAt(t, root, time.Now())
+}
+
+// serveAt is serve at another time.
+func (l *shelfLink) serveAt(t *testing.T, root *tuftest.Root, now time.Time) {
+	t.Helper()
+	m := root.Metadata(now, time.Hour)
 	state, err := tuf.Load(m)
 	must(t, err)
 	for i, raw := range root.Published.Roots {

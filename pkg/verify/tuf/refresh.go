@@ -13,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 )
 
@@ -30,6 +31,9 @@ type Client struct {
 	Source Source
 	// Dir is a folder for the updater's working copies, which are deleted at once; empty is the system's temporary folder.
 	Dir string
+	// Carried says that it came by hand, and may be as old as the way was long. What the offline keys signed must be in its time as ever, and no version
+	// goes back; only that the online key said so lately, which is what expiry of snapshot and timestamp is about, is not asked for.
+	Carried bool
 }
 
 // Refresh fetches what is newer than the metadata that is trusted. The State is to be stored whether or not there is an error: with an error
@@ -44,7 +48,7 @@ func (c Client) Refresh(ctx context.Context, have Metadata, now time.Time) (Stat
 		return before, fmt.Errorf("trust metadata: working folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	w := &walk{ctx: ctx, source: c.Source, dir: dir}
+	w := &walk{ctx: ctx, source: c.Source, dir: dir, carried: c.Carried}
 	after, err := w.refresh(before, now)
 	if err == nil {
 		return after, nil
@@ -58,12 +62,13 @@ func (c Client) Refresh(ctx context.Context, have Metadata, now time.Time) (Stat
 
 // walk is one refresh. It is the fetcher.Fetcher of the updater.
 type walk struct {
-	ctx    context.Context
-	source Source
-	dir    string
-	roots  int    // new roots that were fetched
-	last   string // what was asked for last
-	failed error  // of the source
+	ctx     context.Context
+	source  Source
+	dir     string
+	carried bool
+	roots   int    // new roots that were fetched
+	last    string // what was asked for last
+	failed  error  // of the source
 }
 
 func (w *walk) refresh(before State, now time.Time) (state State, err error) {
@@ -85,6 +90,9 @@ func (w *walk) refresh(before State, now time.Time) (state State, err error) {
 		return State{}, refused("root", err)
 	}
 	u.UnsafeSetRefTime(now.UTC())
+	if w.carried {
+		u.UnsafeSetRefTime(time.Time{}) // nothing is expired then: offline looks at what may not be
+	}
 	err = u.Refresh()
 	if err := w.atTheEnd(u.GetTrustedMetadataSet().Root); err != nil {
 		return State{}, err
@@ -92,7 +100,23 @@ func (w *walk) refresh(before State, now time.Time) (state State, err error) {
 	if err != nil {
 		return State{}, w.explain(err)
 	}
+	if w.carried {
+		if err := offline(u.GetTrustedMetadataSet(), now); err != nil {
+			return State{}, err
+		}
+	}
 	return w.collect(u, before)
+}
+
+// offline refuses what the offline keys signed for a time that is over.
+func offline(set trustedmetadata.TrustedMetadata, now time.Time) error {
+	targets := set.Targets[metadata.TARGETS].Signed
+	for role, expires := range map[string]time.Time{metadata.ROOT: set.Root.Signed.Expires, metadata.TARGETS: targets.Expires} {
+		if now.After(expires) {
+			return fmt.Errorf("trust metadata: %s: %w: it was good until %s", role, ErrExpired, expires.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // atTheEnd refuses to believe in the last root that was followed while there is a later one.

@@ -448,6 +448,47 @@ func TestT05_FreezeEndsWithTheTimestamp(t *testing.T) {
 	}
 }
 
+// A file that was carried for months leads to the newest root as one of today does. What the offline keys signed ends when they said, no version goes back,
+// and over a line the same bytes stay expired.
+func TestP06_F19_ACarriedChainIsGoodHoweverLongItWasOnTheWay(t *testing.T) {
+	f := newFleet(t, 2, 2)
+	site, err := refresh(t, f.shelf, f.site(), noon)
+	f.must(err)
+	f.now = noon.Add(30 * day)
+	rotateExpired(f, 3, f.now.Add(day)) // roots between need not be in their time, as ever
+	f.trust.Keys[0].Revoked = true
+	f.publish(f.root(), f.holders)
+	file := f.shelf.copy()
+	carried := tuf.Client{Source: file, Carried: true, Dir: t.TempDir()}
+	at := f.now.Add(200 * day)
+	if _, err := refresh(t, file, site.Metadata, at); !errors.Is(err, tuf.ErrExpired) {
+		t.Fatalf("over a line: %v, want it expired", err)
+	}
+	state, err := carried.Refresh(t.Context(), site.Metadata, at)
+	if err != nil || state.Versions.Root != 5 || state.Versions.Targets != site.Versions.Targets+1 || !state.Trust.Keys[0].Revoked {
+		t.Fatalf("%+v, %v", state.Versions, err)
+	}
+	f.now = at
+	f.publish(nil, f.holders)
+	newest, err := refresh(t, f.shelf, state.Metadata, at)
+	if err != nil || newest.Versions.Targets != state.Versions.Targets+1 {
+		t.Fatalf("the line is back: %+v, %v", newest.Versions, err)
+	}
+	for what, c := range map[string]struct {
+		have tuf.Metadata
+		at   time.Time
+		want error
+	}{
+		"older than what is there":     {newest.Metadata, at, tuf.ErrVersion},
+		"after the offline keys' time": {site.Metadata, noon.Add(30*day + year + time.Second), tuf.ErrExpired},
+	} {
+		state, err := carried.Refresh(t.Context(), c.have, c.at)
+		if !errors.Is(err, c.want) || state.Trust == nil || state.Versions.Targets < newest.Versions.Targets && what == "older than what is there" {
+			t.Errorf("%s: %+v, %v, want %v", what, state.Versions, err, c.want)
+		}
+	}
+}
+
 func TestT09_StolenReleaseKeyIsRevokedWhileASiteIsAway(t *testing.T) {
 	f := newFleet(t, 3, 2)
 	stolen, ours := verifytest.NewKey(), verifytest.NewKey()
