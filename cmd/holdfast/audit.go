@@ -45,6 +45,9 @@ func wasRefused(r api.AuditRecord) bool {
 	return first == strings.ToUpper(first)
 }
 
+// maxTarget is how much of a target a table shows: an assignment names every site. -o json has it all.
+const maxTarget = 60
+
 func auditPage(records []api.AuditRecord) page {
 	t := table{head: []string{"N", "TIME", "WHO", "WHAT", "TARGET", "OUTCOME", "DETAIL"}, none: "nothing was done yet"}
 	for _, r := range records {
@@ -52,7 +55,7 @@ func auditPage(records []api.AuditRecord) page {
 		if wasRefused(r) {
 			outcome.style = bad
 		}
-		t.add(textf("%d", r.Number), text(r.Time.Format("2006-01-02 15:04:05Z")), text(r.Who), text(r.What), text(orDash(r.Target)), outcome, cell{r.Detail, faint})
+		t.add(textf("%d", r.Number), text(r.Time.Format("2006-01-02 15:04:05Z")), text(r.Who), text(r.What), text(cut(orDash(r.Target), maxTarget)), outcome, cell{r.Detail, faint})
 	}
 	return page{tables: []table{t}}
 }

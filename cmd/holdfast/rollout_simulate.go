@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,7 +114,7 @@ type simulated struct {
 func simulatedPage(s simulated, began time.Time) page {
 	p := page{facts: []fact{{"Ends", phaseCell(s.Phase)}, {"After", text(s.Took.String())}, {"Out at once", textf("at most %d %s", s.Widest, plural(s.Widest, "site"))}}}
 	if s.Cause != nil {
-		p.facts = append(p.facts, fact{"Cause", cell{s.Cause.String(), warn}})
+		p.facts = append(p.facts, fact{"Cause", cell{s.Cause.Words(), warn}})
 	}
 	steps := table{head: []string{"AFTER", "WHAT", "OFFERED TO"}}
 	for _, step := range s.Steps {
@@ -128,7 +127,7 @@ func simulatedPage(s simulated, began time.Time) page {
 			if i == 0 {
 				at = rollout.Duration(step.At.Sub(began).Truncate(time.Second)).String()
 			}
-			steps.add(text(at), text(strings.TrimSpace(move.String())), text(offered))
+			steps.add(text(at), text(move.Words()), text(offered))
 		}
 	}
 	p.tables = []table{steps}

@@ -34,13 +34,13 @@ func newRolloutStatus(d *desk) *cobra.Command {
 func explanationPage(e rollout.Explanation, now time.Time, all bool) page {
 	p := page{facts: []fact{{"Rollout", text(e.ID)}, {"Bundle", textf("%s@%s", e.Bundle, e.Version)}, {"Phase", phaseCell(e.Phase)}}}
 	if e.Cause != nil {
-		p.facts = append(p.facts, fact{"Cause", cell{e.Cause.String(), warn}})
+		p.facts = append(p.facts, fact{"Cause", cell{e.Cause.Words(), warn}})
 	}
-	for _, hold := range e.Holds {
-		p.facts = append(p.facts, fact{"Waits", text(hold.String())})
+	for _, hold := range e.Waits() {
+		p.facts = append(p.facts, fact{"Waits", text(hold.Words())})
 	}
 	for _, move := range e.Moves {
-		p.facts = append(p.facts, fact{"Next", text(move.String())})
+		p.facts = append(p.facts, fact{"Next", text(move.Words())})
 	}
 	p.facts = append(p.facts, fact{"Exposed", text(exposureText(e.Exposure, now))})
 	waves := table{head: []string{"WAVE", "STATE", "SITES", "OFFERED", "DONE", "WANTED", "LATE", "FAILED", "UNKNOWN", "AWAY", "AT ONCE"}}
@@ -59,7 +59,7 @@ func explanationPage(e rollout.Explanation, now time.Time, all bool) page {
 		for _, s := range e.Sites {
 			why := s.Why
 			if s.Held != "" {
-				why = string(s.Held)
+				why = rollout.Reason{Code: s.Held}.Words()
 				if s.Why != "" {
 					why += ": " + s.Why
 				}
@@ -81,7 +81,7 @@ func explanationPage(e rollout.Explanation, now time.Time, all bool) page {
 func trailRow(e rollout.Entry) []cell {
 	why := e.Why
 	if e.Reason != nil {
-		why = e.Reason.String()
+		why = e.Reason.Words()
 	}
 	return []cell{text(e.At.UTC().Format("2006-01-02 15:04:05Z")), text(e.By), text(e.Act), text(why)}
 }

@@ -55,7 +55,7 @@ func (d *desk) tell(ctx context.Context, hub *api.Client, id string) error {
 			case rollout.Completed:
 				return nil
 			case rollout.Paused, rollout.Aborted:
-				return &failure{code: exitStopped, message: "rollout " + id + " is " + string(e.Phase) + ": " + e.Cause.String(), hint: "holdfast rollout explain " + id}
+				return &failure{code: exitStopped, message: "rollout " + id + " is " + string(e.Phase) + ": " + e.Cause.Words(), hint: "holdfast rollout explain " + id}
 			}
 		}
 		select {

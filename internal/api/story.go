@@ -160,7 +160,7 @@ func (c *chapter) see(event SiteEvent) (over *Mark) {
 	case event.Kind == fleetsync.EventLinkUp && away != nil:
 		c.away = nil
 		took := event.At.Sub(away.From)
-		if away.AtLeast && took < shortAway && len(away.Meanwhile) <= 1 { // a start, and nothing else
+		if away.AtLeast && took < shortAway && !slices.ContainsFunc(away.Meanwhile, KindCount.afterStart) {
 			return nil
 		}
 		away.To, away.Seconds, away.Clock = event.At, max(0, int64(took/time.Second)), worse(away.Clock, event.Clock)
@@ -178,6 +178,11 @@ func (c *chapter) see(event SiteEvent) (over *Mark) {
 		c.away.count(event.Kind)
 	}
 	return nil
+}
+
+// afterStart says that it is more than what every agent does when it starts.
+func (k KindCount) afterStart() bool {
+	return k.Count > 1 || k.Kind != fleetsync.EventStarted && k.Kind != fleetsync.EventClusterUp
 }
 
 func (m *Mark) count(kind fleetsync.EventKind) {

@@ -57,6 +57,12 @@ func TestP08_AStoryMarksWhatLiesBetweenEvents(t *testing.T) {
 			happened(7, 30, 130, fleetsync.EventDriftCorrected, offline), happened(8, 40, 130, fleetsync.EventApplied, offline), happened(9, 130, 130, fleetsync.EventLinkUp),
 		}, false, "4 5 6 7 8 9 [offline from 2026-11-27T12:10:00Z to 2026-11-27T14:10:00Z, 2h0m0s; meanwhile: 2 DriftCorrected, 1 Applied]"},
 		"a start is none": {Site{ID: "shop-1"}, []SiteEvent{happened(1, 0, 0, fleetsync.EventStarted, offline), happened(2, 0, 0, fleetsync.EventLinkUp)}, false, "1 2"},
+		"a start finds its cluster, too": {Site{ID: "shop-1"}, []SiteEvent{
+			happened(1, 0, 0, fleetsync.EventStarted, offline), happened(2, 0, 0, fleetsync.EventClusterUp, offline), happened(3, 0, 0, fleetsync.EventLinkUp),
+		}, false, "1 2 3"},
+		"a start that found drift is one": {Site{ID: "shop-1"}, []SiteEvent{
+			happened(1, 0, 0, fleetsync.EventStarted, offline), happened(2, 0, 0, fleetsync.EventDriftFound, offline), happened(3, 0, 0, fleetsync.EventLinkUp),
+		}, false, "1 2 3 [offline at least from 2026-11-27T12:00:00Z to 2026-11-27T12:00:00Z, 0s; meanwhile: 1 AgentStarted, 1 DriftFound]"},
 		"a start without the hub is one": {Site{ID: "shop-1"}, []SiteEvent{happened(1, 0, 9, fleetsync.EventStarted, offline), happened(2, 9, 9, fleetsync.EventLinkUp)}, false,
 			"1 2 [offline at least from 2026-11-27T12:00:00Z to 2026-11-27T12:09:00Z, 9m0s; meanwhile: 1 AgentStarted]"},
 		"dropped": {Site{ID: "shop-1"}, []SiteEvent{happened(1, 0, 0, fleetsync.EventStarted), happened(2, 1, 1, fleetsync.EventGap, func(e *SiteEvent) {

@@ -132,7 +132,7 @@ func (s *rollouts) takeBack(ctx context.Context, l *led, mode rollout.RollbackMo
 	}
 	by, why := hubName, "the plan rolls back on failure"
 	if l.r.Cause != nil {
-		why = l.r.Cause.String()
+		why = l.r.Cause.Words()
 	}
 	if l.r.BackBy != "" {
 		s.mu.Lock()

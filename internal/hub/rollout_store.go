@@ -55,7 +55,7 @@ func headOf(r *rollout.Rollout) api.Rollout {
 		head.Ended = &r.Ended
 	}
 	if r.Cause != nil {
-		head.Cause = r.Cause.String()
+		head.Cause = r.Cause.Words()
 	}
 	return head
 }

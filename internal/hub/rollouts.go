@@ -590,7 +590,7 @@ func (s *rollouts) overtaken(ctx context.Context, l *led) error {
 func (s *rollouts) tell(ctx context.Context, r *rollout.Rollout) {
 	record := api.AuditRecord{Who: hubName, What: "rollout " + strings.ToLower(string(r.Phase)), Target: r.ID, Outcome: done}
 	if r.Cause != nil {
-		record.Detail = r.Cause.String()
+		record.Detail = r.Cause.Words()
 	}
 	if err := s.hub.audit(ctx, record); err != nil {
 		s.hub.log.Warn("what became of a rollout is not in the audit log", zap.String("rollout", r.ID), zap.Error(err))

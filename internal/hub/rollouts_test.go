@@ -72,7 +72,7 @@ func TestR13_AFailingCanaryPausesTheRollout(t *testing.T) {
 			t.Errorf("sites %+v", e.Sites)
 		}
 		eventually(t, "the pause is in the audit log", func() bool {
-			return strings.Contains(auditText(t, d.client), "hub rollout paused shop-1-1-0 done TooManyFailures")
+			return strings.Contains(auditText(t, d.client), "hub rollout paused shop-1-1-0 done wave canary: 1 site failed")
 		})
 		d.allRun("1.0.0")
 		for i := 2; i <= 5; i++ {

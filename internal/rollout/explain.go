@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -117,6 +118,11 @@ func (w *Wave) state() string {
 		return "open"
 	}
 	return "waiting"
+}
+
+// Waits are the holds, without those that only repeat the cause.
+func (e Explanation) Waits() []Reason {
+	return slices.DeleteFunc(slices.Clone(e.Holds), func(r Reason) bool { return e.Cause != nil && (r.Code == HoldPaused || r.Code == HoldAborted) })
 }
 
 func (r *Rollout) explainSite(i int) (e SiteExplanation, worth bool) {

@@ -119,7 +119,7 @@ func (r *Rollout) gate(now time.Time, d *Decision, w int) bool {
 	if limit := r.limit(w); reason.Code != HoldVerdict {
 		if !now.Before(limit) {
 			r.halt(now, d, Paused, Reason{
-				Code: MoveInconclusive, Wave: reason.Wave, Have: reason.Have, Want: reason.Want, Of: reason.Of, Detail: "deadline: " + string(reason.Code),
+				Code: MoveInconclusive, Wave: reason.Wave, Have: reason.Have, Want: reason.Want, Of: reason.Of, Detail: deadlinePrefix + string(reason.Code),
 			})
 			return false
 		}

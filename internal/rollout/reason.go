@@ -73,6 +73,10 @@ type Reason struct {
 // maxNamed bounds the sites that a reason names.
 const maxNamed = 5
 
+// deadlinePrefix begins the Detail of a MoveInconclusive whose wave met its deadline; the code of what it waited for follows.
+const deadlinePrefix = "deadline: "
+
+// String is the reason in short, for transcripts and logs. Words is for people.
 func (r Reason) String() string {
 	var b strings.Builder
 	b.WriteString(string(r.Code))

@@ -199,7 +199,7 @@ func TestR01_ARolloutShowsUnknownBesideSuccess(t *testing.T) {
 		Waves: []rollout.WaveExplanation{{Name: "canary", State: "open", Tally: rollout.Tally{Size: 7, Succeeded: 3, Unknown: 2}, Wanted: 3}},
 	}}
 	said := text(rendered(t, "rollout", page))
-	for _, want := range []string{"AwaitingQuorum in canary: 1 of 3", "2 unknown", "4 sites that are away may still apply it", "Paused"} {
+	for _, want := range []string{"wave canary: waits for sites to be healthy: 1 of 3 are", "2 unknown", "4 sites that are away may still apply it", "Paused"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the page does not say %q: %s", want, said)
 		}

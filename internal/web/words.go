@@ -15,11 +15,10 @@ import (
 // words are the functions of the templates.
 var words = template.FuncMap{
 	"age": api.Age, "seconds": seconds, "span": api.Span, "stamp": stamp, "bytes": size, "glyph": glyph, "tone": tone, "labels": labels, "bars": BarOf, "share": share,
-	"asset":  func(name string) string { return "/ui/static/" + name + "?" + mark },
-	"phase":  phaseTone,
-	"reason": reasonText,
-	"join":   func(all []string) string { return strings.Join(all, ", ") },
-	"short":  func(s string) string { return fmt.Sprintf("%.19s", s) },
+	"asset": func(name string) string { return "/ui/static/" + name + "?" + mark },
+	"phase": phaseTone,
+	"join":  func(all []string) string { return strings.Join(all, ", ") },
+	"short": func(s string) string { return fmt.Sprintf("%.19s", s) },
 }
 
 // seconds is an age for the script, which goes on counting.
@@ -102,30 +101,4 @@ func tone(p rollout.Phase) string {
 		return "alarmed"
 	}
 	return "failing"
-}
-
-// reasonText is a hold or a move for people.
-func reasonText(r rollout.Reason) string {
-	text := string(r.Code)
-	if r.Wave != "" {
-		text += " in " + r.Wave
-	}
-	if r.Have != 0 || r.Want != 0 {
-		text += fmt.Sprintf(": %d of %d", r.Have, r.Want)
-	}
-	if !r.Until.IsZero() {
-		text += ", until " + stamp(r.Until)
-	}
-	if r.Detail != "" {
-		text += " (" + r.Detail + ")"
-	}
-	for i, site := range r.Sites {
-		if i == 0 {
-			text += ", of "
-		} else {
-			text += ", "
-		}
-		text += string(site)
-	}
-	return text
 }

@@ -44,7 +44,7 @@ func TestR13_CanaryFailsAndReverts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.cli("rollout", "start", name+"@1.1.0", "--plan", plan, "--yes")
-	s.refused(9, []string{"is Paused: TooManyFailures wave=canary 1/0 shop-1"}, "rollout", "watch", "till-1-1-0", "--timeout", patience.String())
+	s.refused(9, []string{"is Paused: wave canary: 1 site failed, at most 0 may: shop-1"}, "rollout", "watch", "till-1-1-0", "--timeout", patience.String())
 	var e rollout.Explanation
 	s.eventually("the canary to be back at its last good version", func() error {
 		if err := s.JSON(&e, "rollout", "explain", "till-1-1-0"); err != nil {
