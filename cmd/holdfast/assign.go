@@ -42,16 +42,17 @@ func (c *choice) sites(ctx context.Context, cmd *cobra.Command, hub *api.Client,
 			}
 			selector = g.Selector
 		}
-		known, err := hub.Sites(ctx, selector)
-		if err != nil {
-			return nil, err
+		var ids []bundle.SiteID
+		for known, err := range hub.SitePages(ctx, selector, 0) {
+			if err != nil {
+				return nil, err
+			}
+			for _, s := range known {
+				ids = append(ids, s.ID)
+			}
 		}
-		if len(known) == 0 {
+		if len(ids) == 0 {
 			return nil, &failure{code: exitNotFound, message: "no site matches", hint: "holdfast site list shows sites and their labels"}
-		}
-		ids := make([]bundle.SiteID, len(known))
-		for i, s := range known {
-			ids[i] = s.ID
 		}
 		return ids, nil
 	}
@@ -126,10 +127,13 @@ said once holds for later versions too, until it is said anew or lifted with --n
 		if err != nil {
 			return err
 		}
-		request := api.AssignRequest{Sites: ids, Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept, Retry: *retry}
+		request := api.AssignRequest{Bundle: ref, Values: values, Drift: mode, Scope: scope, AcceptLoss: *accept, Retry: *retry}
 		return d.foreseen(*f, asked, func(dry bool) ([]api.AssignResult, error) {
 			request.DryRun = dry
-			return hub.Assign(cmd.Context(), request)
+			return d.inParts(ids, func(part []bundle.SiteID) ([]api.AssignResult, error) {
+				request.Sites = part
+				return hub.Assign(cmd.Context(), request)
+			})
 		})
 	}
 	return cmd

@@ -13,20 +13,13 @@ func newBundleList(d *desk) *cobra.Command {
 		Example: "  holdfast bundle list -o json",
 		Args:    exactly(),
 	}
-	f := outputFlag(cmd)
+	f, limit := outputFlag(cmd), limitFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
 		if err != nil {
 			return err
 		}
-		bundles, err := hub.Bundles(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if bundles == nil {
-			bundles = []api.Bundle{}
-		}
-		return d.show(*f, bundles, func() page { return bundlesPage(bundles, d.now()) })
+		return showList(d, *f, hub.BundlePages(cmd.Context(), *limit), func(bundles []api.Bundle) page { return bundlesPage(bundles, d.now()) })
 	}
 	return cmd
 }

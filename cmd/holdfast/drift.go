@@ -16,7 +16,7 @@ site show and told in events.`,
 		Example: "  holdfast drift --site shop-berlin",
 		Args:    exactly(),
 	}
-	f := outputFlag(cmd)
+	f, limit := outputFlag(cmd), limitFlag(cmd)
 	site := cmd.Flags().String("site", "", "only this `site`")
 	fail := cmd.Flags().Bool("exit-code", false, "exit with 8 if there is drift")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -30,17 +30,19 @@ site show and told in events.`,
 		if err != nil {
 			return err
 		}
-		drifts, err := hub.Drift(cmd.Context(), id)
-		if err != nil {
+		count := 0
+		pages := func(yield func([]api.SiteDrift, error) bool) {
+			for drifts, err := range hub.DriftPages(cmd.Context(), id, *limit) {
+				count += driftCount(drifts)
+				if !yield(drifts, err) {
+					return
+				}
+			}
+		}
+		if err := showList(d, *f, pages, func(drifts []api.SiteDrift) page { return page{tables: []table{driftTable(drifts, d.now(), true)}} }); err != nil {
 			return err
 		}
-		if drifts == nil {
-			drifts = []api.SiteDrift{}
-		}
-		if err := d.show(*f, drifts, func() page { return page{tables: []table{driftTable(drifts, d.now(), true)}} }); err != nil {
-			return err
-		}
-		if *fail && driftCount(drifts) > 0 {
+		if *fail && count > 0 {
 			return &failure{code: exitDifferent}
 		}
 		return nil

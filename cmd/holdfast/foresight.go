@@ -42,6 +42,9 @@ func (d *desk) foreseen(f format, asked *foresight, carryOut func(dry bool) ([]a
 	return d.showResults(f, results)
 }
 
+// maxAsked is how many sites a question shows: what has scrolled away was not read.
+const maxAsked = 100
+
 // askForeseen asks only whoever sits there: a script has said by its command what it wants.
 func (d *desk) askForeseen(would []api.AssignResult) error {
 	tty, err := d.terminal()
@@ -53,8 +56,13 @@ func (d *desk) askForeseen(would []api.AssignResult) error {
 	}
 	tty.Close()
 	t := foresightTable(would)
+	more := len(t.rows) - maxAsked
+	t.rows = t.rows[:min(len(t.rows), maxAsked)]
 	if err := t.draw(d.talk, 0, false); err != nil {
 		return err
+	}
+	if more > 0 {
+		d.sayf("and %d more: --dry-run lists them all", more)
 	}
 	return d.agree(false)
 }

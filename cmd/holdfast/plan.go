@@ -18,17 +18,13 @@ func newPlan(d *desk) *cobra.Command {
 
 func newPlanList(d *desk) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the plans that the hub keeps", Example: "  holdfast plan list", Args: exactly()}
-	f := outputFlag(cmd)
+	f, limit := outputFlag(cmd), limitFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
 		if err != nil {
 			return err
 		}
-		plans, err := hub.Plans(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return d.show(*f, plans, func() page { return plansPage(plans, d.now()) })
+		return showList(d, *f, hub.PlanPages(cmd.Context(), *limit), func(plans []api.Plan) page { return plansPage(plans, d.now()) })
 	}
 	return cmd
 }

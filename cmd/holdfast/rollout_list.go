@@ -10,17 +10,13 @@ import (
 
 func newRolloutList(d *desk) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List rollouts, the newest first", Example: "  holdfast rollout list", Args: exactly()}
-	f := outputFlag(cmd)
+	f, limit := outputFlag(cmd), limitFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
 		if err != nil {
 			return err
 		}
-		rollouts, err := hub.Rollouts(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return d.show(*f, rollouts, func() page { return rolloutsPage(rollouts, d.now()) })
+		return showList(d, *f, hub.RolloutPages(cmd.Context(), *limit), func(rollouts []api.Rollout) page { return rolloutsPage(rollouts, d.now()) })
 	}
 	return cmd
 }

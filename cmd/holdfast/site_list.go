@@ -19,24 +19,29 @@ func newSiteList(d *desk) *cobra.Command {
 	f := outputFlag(cmd)
 	labels := cmd.Flags().StringP("labels", "l", "", "label `selector`, for example region=eu,tier!=test")
 	wide := cmd.Flags().Bool("wide", false, "also agents, clocks, bytes on the lines and events that wait")
+	limit := limitFlag(cmd)
 	watch := watchFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hub, err := d.hub()
 		if err != nil {
 			return err
 		}
+		view := func(sites []api.Site) page {
+			p := sitesPage(sites, d.now())
+			if *wide {
+				p.tables = append(p.tables, wideTable(sites, d.now()))
+			}
+			return p
+		}
+		if !watch.on {
+			return showList(d, *f, hub.SitePages(cmd.Context(), *labels, *limit), view)
+		}
 		return d.watched(cmd.Context(), *f, watch, func(ctx context.Context) (any, func() page, error) {
-			sites, err := hub.Sites(ctx, *labels)
+			sites, err := api.Whole(hub.SitePages(ctx, *labels, *limit))
 			if sites == nil {
 				sites = []api.Site{}
 			}
-			return sites, func() page {
-				p := sitesPage(sites, d.now())
-				if *wide {
-					p.tables = append(p.tables, wideTable(sites, d.now()))
-				}
-				return p
-			}, err
+			return sites, func() page { return view(sites) }, err
 		})
 	}
 	return cmd

@@ -40,11 +40,7 @@ func sitesPage(sites []api.Site, now time.Time) page {
 		}
 		t.add(name, heard(now, s.Freshness, s.LastSeen), bundlesCell(s), driftCell(s), cell{labelsText(s.Labels), faint})
 	}
-	p := page{tables: []table{t}}
-	if alarms := alarmsTable(sites); len(alarms.rows) > 0 {
-		p.tables = append(p.tables, alarms)
-	}
-	return p
+	return page{tables: []table{t, alarmsTable(sites)}}
 }
 
 func alarmsTable(sites []api.Site) table {

@@ -44,8 +44,13 @@ ask on, --yes is needed. Sites that are away remove it when they come back.`,
 
 // remove has sites remove a bundle, after showing what goes where.
 func (d *desk) remove(ctx context.Context, f format, asked *foresight, hub *api.Client, name bundle.Name, ids []bundle.SiteID) error {
+	carryOut := func(dry bool) ([]api.AssignResult, error) {
+		return d.inParts(ids, func(part []bundle.SiteID) ([]api.AssignResult, error) {
+			return hub.Unassign(ctx, api.UnassignRequest{Sites: part, Name: name, DryRun: dry})
+		})
+	}
 	if asked.dry {
-		results, err := hub.Unassign(ctx, api.UnassignRequest{Sites: ids, Name: name, DryRun: true})
+		results, err := carryOut(true)
 		if err != nil {
 			return err
 		}
@@ -57,7 +62,7 @@ func (d *desk) remove(ctx context.Context, f format, asked *foresight, hub *api.
 	if err := d.agree(asked.yes); err != nil {
 		return err
 	}
-	results, err := hub.Unassign(ctx, api.UnassignRequest{Sites: ids, Name: name})
+	results, err := carryOut(false)
 	if err != nil {
 		return err
 	}
@@ -66,25 +71,26 @@ func (d *desk) remove(ctx context.Context, f format, asked *foresight, hub *api.
 
 // planRemoval says what would go where. It is talk, not data, so that -o json stays one document.
 func (d *desk) planRemoval(ctx context.Context, hub *api.Client, name bundle.Name, ids []bundle.SiteID) error {
-	known, err := hub.Sites(ctx, "")
-	if err != nil {
-		return err
-	}
 	chosen := map[bundle.SiteID]bool{}
 	for _, id := range ids {
 		chosen[id] = true
 	}
 	t := table{head: []string{"SITE", "HEARD", "REMOVES"}}
 	removes := 0
-	for _, s := range known {
-		if !chosen[s.ID] {
-			continue
+	for known, err := range hub.SitePages(ctx, "", 0) {
+		if err != nil {
+			return err
 		}
-		what := removal(s, name)
-		if what != "" {
-			removes++
+		for _, s := range known {
+			if !chosen[s.ID] {
+				continue
+			}
+			what := removal(s, name)
+			if what != "" {
+				removes++
+			}
+			t.add(text(string(s.ID)), heard(d.now(), s.Freshness, s.LastSeen), text(orDash(what)))
 		}
-		t.add(text(string(s.ID)), heard(d.now(), s.Freshness, s.LastSeen), text(orDash(what)))
 	}
 	d.sayf("%d of %d %s would remove bundle %s:", removes, len(ids), plural(len(ids), "site"), name)
 	return t.draw(d.talk, 0, false)

@@ -24,6 +24,7 @@ import (
 // Limits of the API. Both sides refuse what is larger.
 const (
 	MaxFile     = bundle.MaxPackedSize + bundle.MaxManifestSize + bundle.MaxSignatures*bundle.MaxSignatureSize + 4096 // bytes of a bundle file
+	MaxSites    = 1000                                                                                                // of one assignment or unassignment
 	MaxRequest  = 1 << 20                                                                                             // bytes of any other request
 	maxResponse = 64 << 20                                                                                            // bytes of a response but a bundle file
 )
@@ -88,7 +89,7 @@ func (c *Client) Push(ctx context.Context, file []byte) (Bundle, error) {
 
 // Bundles lists the catalog.
 func (c *Client) Bundles(ctx context.Context) ([]Bundle, error) {
-	return ask[[]Bundle](ctx, c, http.MethodGet, nil, nil, "bundles")
+	return Whole(c.BundlePages(ctx, 0))
 }
 
 // Bundle gives one entry of the catalog.
@@ -118,11 +119,7 @@ func (c *Client) Trust(ctx context.Context) (Trust, error) {
 
 // Sites lists the sites whose labels match the selector; an empty one matches all.
 func (c *Client) Sites(ctx context.Context, selector string) ([]Site, error) {
-	query := url.Values{}
-	if selector != "" {
-		query.Set("labels", selector)
-	}
-	return ask[[]Site](ctx, c, http.MethodGet, query, nil, "sites")
+	return Whole(c.SitePages(ctx, selector, 0))
 }
 
 // Site gives what the hub knows about a site.
@@ -142,11 +139,7 @@ func (c *Client) Unassign(ctx context.Context, request UnassignRequest) ([]Assig
 
 // Drift lists uncorrected drift; an empty site means every site.
 func (c *Client) Drift(ctx context.Context, site bundle.SiteID) ([]SiteDrift, error) {
-	query := url.Values{}
-	if site != "" {
-		query.Set("site", string(site))
-	}
-	return ask[[]SiteDrift](ctx, c, http.MethodGet, query, nil, "drift")
+	return Whole(c.DriftPages(ctx, site, 0))
 }
 
 // EventQuery chooses events. Zero values leave the choice to the hub.

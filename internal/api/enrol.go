@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
@@ -145,11 +143,17 @@ func (c *Client) UncordonSite(ctx context.Context, site bundle.SiteID) (Site, er
 
 // Audit lists the newest records of the audit log, oldest first. limit 0 leaves the number to the hub.
 func (c *Client) Audit(ctx context.Context, limit int) ([]AuditRecord, error) {
-	query := url.Values{}
-	if limit > 0 {
-		query.Set("limit", strconv.Itoa(limit))
+	if limit == 0 {
+		return ask[[]AuditRecord](ctx, c, http.MethodGet, nil, nil, "audit")
 	}
-	return ask[[]AuditRecord](ctx, c, http.MethodGet, query, nil, "audit")
+	var records []AuditRecord
+	for page, err := range c.AuditPages(ctx, limit) {
+		if err != nil {
+			return nil, err
+		}
+		records = append(page, records...)
+	}
+	return records, nil
 }
 
 // VerifyAudit walks the whole audit log.

@@ -25,7 +25,7 @@ type PlanRequest struct {
 
 // Plans lists the plans by name.
 func (c *Client) Plans(ctx context.Context) ([]Plan, error) {
-	return ask[[]Plan](ctx, c, http.MethodGet, nil, nil, "plans")
+	return Whole(c.PlanPages(ctx, 0))
 }
 
 // Plan gives one of them.

@@ -132,7 +132,7 @@ type RolloutFacts struct {
 
 // Rollouts lists the rollouts, the newest first.
 func (c *Client) Rollouts(ctx context.Context) ([]Rollout, error) {
-	return ask[[]Rollout](ctx, c, http.MethodGet, nil, nil, "rollouts")
+	return Whole(c.RolloutPages(ctx, 0))
 }
 
 // Rollout gives one of them.

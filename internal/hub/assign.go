@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
@@ -134,8 +135,8 @@ func labelText(labels map[string]string) string {
 
 // checkSites refuses an empty, oversized or repeating list of sites and names that are none.
 func checkSites(sites []bundle.SiteID) error {
-	if len(sites) == 0 || len(sites) > maxSitesAsked {
-		return refuse(http.StatusBadRequest, "BadSites", fmt.Sprintf("the request is for %d sites", len(sites)), fmt.Sprintf("want 1 to %d", maxSitesAsked), "")
+	if len(sites) == 0 || len(sites) > api.MaxSites {
+		return refuse(http.StatusBadRequest, "BadSites", fmt.Sprintf("the request is for %d sites", len(sites)), fmt.Sprintf("want 1 to %d", api.MaxSites), "")
 	}
 	seen := map[bundle.SiteID]bool{}
 	for _, site := range sites {
@@ -149,6 +150,3 @@ func checkSites(sites []bundle.SiteID) error {
 	}
 	return nil
 }
-
-// maxSitesAsked is the most sites in one request.
-const maxSitesAsked = 1000

@@ -74,19 +74,35 @@ func hashOf(raw []byte) string {
 
 // Audit gives the newest records, oldest first.
 func (h *Hub) Audit(ctx context.Context, limit int) ([]api.AuditRecord, error) {
-	records := []api.AuditRecord{}
-	last, err := h.store.Get(ctx, auditSubject)
-	if errors.Is(err, fleetsync.ErrNotFound) {
-		return records, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
+	records, _, err := h.auditPage(ctx, limit, 0)
+	return records, err
+}
+
+// errEnough ends a walk through a stream early.
+var errEnough = errors.New("enough")
+
+// auditPage gives the newest records below a sequence of the stream, 0 for the newest of all, oldest first. older, where not 0, is the sequence for
+// those before them.
+func (h *Hub) auditPage(ctx context.Context, limit int, before uint64) (records []api.AuditRecord, older uint64, err error) {
+	records = []api.AuditRecord{}
+	if before == 0 {
+		last, err := h.store.Get(ctx, auditSubject)
+		if errors.Is(err, fleetsync.ErrNotFound) {
+			return records, 0, nil
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("audit log: %w", err)
+		}
+		before = last.Sequence + 1
 	}
 	from := uint64(1)
-	if n := uint64(limit); last.Sequence > n {
-		from = last.Sequence - n + 1
+	if n := uint64(limit); before > n {
+		from = before - n
 	}
 	err = h.store.Each(ctx, stream.Audit, "", from, func(m stream.Message) error {
+		if m.Sequence >= before {
+			return errEnough
+		}
 		var record api.AuditRecord
 		if err := decodeRecord(m.Data, &record); err != nil {
 			return fmt.Errorf("record at %d: %w", m.Sequence, err)
@@ -94,10 +110,13 @@ func (h *Hub) Audit(ctx context.Context, limit int) ([]api.AuditRecord, error) {
 		records = append(records, record)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, 0, fmt.Errorf("audit log: %w", err)
 	}
-	return records, nil
+	if len(records) > 0 && records[0].Number > 1 && from > 1 {
+		older = from
+	}
+	return records, older, nil
 }
 
 // VerifyAudit walks the log from its first record and checks numbers and hashes.

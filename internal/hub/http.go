@@ -258,13 +258,22 @@ func (h *Hub) getSites(w http.ResponseWriter, r *http.Request) ([]api.Site, erro
 	if err != nil {
 		return nil, err
 	}
+	now := h.cfg.Now()
 	h.mu.Lock()
-	sites := h.view.Sites(h.cfg.Now(), asked)
+	ids := h.view.idsOf(now, asked, freshness)
 	h.mu.Unlock()
-	if freshness != "" {
-		sites = slices.DeleteFunc(sites, func(s api.Site) bool { return s.Freshness != freshness })
+	if ids, err = pageOf(w, r, ids, func(id bundle.SiteID) string { return string(id) }); err != nil {
+		return nil, err
 	}
-	return pageOf(w, r, sites, func(s api.Site) string { return string(s.ID) })
+	sites := make([]api.Site, 0, len(ids))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if site, known := h.view.Site(now, id); known {
+			sites = append(sites, site)
+		}
+	}
+	return sites, nil
 }
 
 func (h *Hub) getSite(_ http.ResponseWriter, r *http.Request) (api.Site, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 
 	"go.uber.org/zap"
 
@@ -100,12 +101,24 @@ func (h *Hub) postDecision(w http.ResponseWriter, r *http.Request) (enrol.Enrolm
 	return h.DecideEnrolment(context.WithoutCancel(r.Context()), r.PathValue("key"), decision, who(r))
 }
 
-func (h *Hub) getAudit(_ http.ResponseWriter, r *http.Request) ([]api.AuditRecord, error) {
+func (h *Hub) getAudit(w http.ResponseWriter, r *http.Request) ([]api.AuditRecord, error) {
 	limit, err := limitAsked(r, defaultAudit, maxAudit)
 	if err != nil {
 		return nil, err
 	}
-	return h.Audit(r.Context(), limit)
+	before := uint64(0)
+	text, err := continueAsked(r)
+	if err == nil && text != "" {
+		before, err = strconv.ParseUint(text, 10, 64)
+	}
+	if err != nil {
+		return nil, malformed("continue is not what a list gave", err)
+	}
+	records, older, err := h.auditPage(r.Context(), limit, before)
+	if older != 0 {
+		goOn(w, r, strconv.FormatUint(older, 10))
+	}
+	return records, err
 }
 
 // openDoors serves what needs no bearer token: who knocks there proves by a signature who it is.

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"net/http"
 	"slices"
 
@@ -14,11 +16,24 @@ import (
 const maxParts = 100
 
 // getRollouts lists them all, or those of the newest that touch the user's sites, each as far as it does.
-func (h *Hub) getRollouts(_ http.ResponseWriter, r *http.Request) ([]api.Rollout, error) {
+func (h *Hub) getRollouts(w http.ResponseWriter, r *http.Request) ([]api.Rollout, error) {
 	all := h.rollouts.list()
-	if actorOf(r.Context()).scope.Empty() {
-		return all, nil
+	if !actorOf(r.Context()).scope.Empty() {
+		var err error
+		if all, err = h.rolloutParts(r, all); err != nil {
+			return nil, err
+		}
 	}
+	return pageOf(w, r, all, newestFirst)
+}
+
+// newestFirst is a key in whose order rollouts are listed.
+func newestFirst(r api.Rollout) string {
+	return fmt.Sprintf("%020d\x00%s", math.MaxInt64-max(r.Started.UnixNano(), 0), r.ID)
+}
+
+// rolloutParts are those of the newest rollouts that touch the user's sites.
+func (h *Hub) rolloutParts(r *http.Request, all []api.Rollout) ([]api.Rollout, error) {
 	parts, in := []api.Rollout{}, h.inScope(r.Context())
 	for _, head := range all[:min(len(all), maxParts)] {
 		part, err := h.rolloutPart(r.Context(), head.ID, in)

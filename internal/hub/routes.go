@@ -95,7 +95,7 @@ func (h *Hub) table() []route {
 		writes[api.PlanRequest](h, "PUT /v1/plans/{plan}", operator, fleetWide, "plan set", "Store a rollout plan", h.putPlan),
 		destroys[none](h, "DELETE /v1/plans/{plan}", operator, fleetWide, "plan delete", "Forget a rollout plan", h.deletePlan, foreseenOf("plan", h.foreseePlanDelete)),
 
-		reads("/v1/rollouts", viewer, inScope, "The rollouts, the newest first", h.getRollouts),
+		reads("/v1/rollouts", viewer, inScope, "The rollouts, the newest first", h.getRollouts).asking(limitAsks, continueAsks),
 		writes[api.RolloutRequest](h, "POST /v1/rollouts", operator, fleetWide, "rollout start", "Start a rollout, or say what it would be", h.postRollout),
 		reads("/v1/rollouts/{id}", viewer, inScope, "One rollout", h.getRollout),
 		reads("/v1/rollouts/{id}/explanation", viewer, inScope, "Where a rollout stands and why it goes no further", h.getExplanation),
@@ -115,7 +115,7 @@ func (h *Hub) table() []route {
 		{pattern: "GET /metrics", least: viewer, reach: fleetWide, about: "Metrics for Prometheus", kind: "text/plain", handler: h.metrics.handler().ServeHTTP},
 
 		reads("/v1/troubles", viewer, fleetWide, "What is not well at the hub itself, a line each", h.getTroubles),
-		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first", h.getAudit).asking(limitAsks),
+		reads("/v1/audit", viewer, fleetWide, "Who did what, the oldest first; a list that goes on goes on with older records", h.getAudit).asking(limitAsks, continueAsks),
 		reads("/v1/audit/verification", viewer, fleetWide, "Whether the audit log is whole", h.getAuditVerdict),
 	}
 }

@@ -315,6 +315,17 @@ func (v *View) Sites(now time.Time, sites access.Sites) []api.Site {
 	return known
 }
 
+// idsOf are those of the sites that have the freshness, or any where it is empty, by name.
+func (v *View) idsOf(now time.Time, sites access.Sites, freshness api.Freshness) (ids []bundle.SiteID) {
+	for id, site := range v.sites {
+		if sites.Has(site.record.Labels) && (freshness == "" || site.freshness(now, v.heartBeat) == freshness) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func (v *View) ids() []bundle.SiteID { return slices.Sorted(maps.Keys(v.sites)) }
 
 func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
