@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-fleet/holdfast/cmd/holdfast/chart"
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/build"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
@@ -102,7 +103,7 @@ func (d *desk) build(cmd *cobra.Command, p buildPlan) error {
 	}
 	m := built.Manifest
 	d.sayf("%s: %d %s, %s, counter %d, written to %s (%s)", m.Ref(), len(built.Objects), plural(len(built.Objects), "object"),
-		bytesText(m.Content.Size), m.Counter, out, bytesText(int64(len(raw))))
+		api.Bytes(m.Content.Size), m.Counter, out, api.Bytes(len(raw)))
 	d.sayf("digest %s", bundle.DigestOf(built.ManifestBytes))
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
@@ -98,7 +99,7 @@ func inspectPage(i inspection) page {
 		add("Requires", strings.TrimSpace(fmt.Sprintf("%s %s", r.Name, r.MinVersion)))
 	}
 	add("Policy", policyText(m.Policy))
-	add("Content", fmt.Sprintf("%d objects, %s, %s compressed, %s", m.Content.Objects, bytesText(m.Content.Size), bytesText(int64(i.Packed)), m.Content.Digest))
+	add("Content", fmt.Sprintf("%d objects, %s, %s compressed, %s", m.Content.Objects, api.Bytes(m.Content.Size), api.Bytes(i.Packed), m.Content.Digest))
 	if len(i.Signatures) == 0 {
 		p.facts = append(p.facts, fact{"Signatures", cell{"none", warn}})
 	}

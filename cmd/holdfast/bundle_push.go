@@ -33,7 +33,7 @@ Pushing the same bundle again changes nothing. No site runs it before it is assi
 		if err != nil {
 			return err
 		}
-		done := d.progress(fmt.Sprintf("pushing %s (%s)", b.manifest.Ref(), bytesText(int64(len(raw)))))
+		done := d.progress(fmt.Sprintf("pushing %s (%s)", b.manifest.Ref(), api.Bytes(len(raw))))
 		pushed, err := hub.Push(cmd.Context(), raw)
 		done()
 		if err != nil {
@@ -76,11 +76,11 @@ func pushedPage(b api.Bundle) page {
 		{"Published", cell{fmt.Sprintf("%s@%s", b.Name, b.Version), good}},
 		{"Digest", text(string(b.Digest))},
 		{"Signed by", text(b.Key)},
-		{"Objects", textf("%d, %s", b.Objects, bytesText(b.Size))},
-		{"On the wire", text(bytesText(b.Wire))},
+		{"Objects", textf("%d, %s", b.Objects, api.Bytes(b.Size))},
+		{"On the wire", text(api.Bytes(b.Wire))},
 	}}
 	for _, delta := range b.Deltas {
-		p.facts = append(p.facts, fact{"From " + string(delta.From), text(bytesText(delta.Wire))})
+		p.facts = append(p.facts, fact{"From " + string(delta.From), text(api.Bytes(delta.Wire))})
 	}
 	return p
 }

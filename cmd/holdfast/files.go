@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 )
 
@@ -26,7 +27,7 @@ func readLimited(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("%s: larger than %s", path, bytesText(limit))
+		return nil, fmt.Errorf("%s: larger than %s", path, api.Bytes(limit))
 	}
 	return raw, nil
 }

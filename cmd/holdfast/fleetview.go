@@ -82,9 +82,6 @@ const eventClock = "2006-01-02T15:04:05Z"
 // lateAfter is how late an event must come for it to be worth a word.
 const lateAfter = 30 * time.Second
 
-// offBy is how far off a clock must be for it to be worth a word.
-const offBy = 2 * time.Second
-
 // clockCell is what the time of an event is worth.
 func clockCell(line api.StoryLine) cell {
 	c := cell{text: string(line.Clock)}
@@ -93,9 +90,9 @@ func clockCell(line api.StoryLine) cell {
 	}
 	if line.ClockOffset != nil {
 		switch off := time.Duration(*line.ClockOffset) * time.Second; {
-		case off > offBy:
+		case off > api.OffBy:
 			c.text += " +" + api.Span(off)
-		case off < -offBy:
+		case off < -api.OffBy:
 			c.text += " -" + api.Span(-off)
 		}
 	}
@@ -107,7 +104,7 @@ func lateCell(e api.SiteEvent) cell {
 	switch late := e.Received.Sub(e.At); {
 	case late > lateAfter:
 		return cell{"+" + api.Span(late), warn}
-	case late < -offBy:
+	case late < -api.OffBy:
 		return cell{"-" + api.Span(-late), warn}
 	}
 	return cell{text: "at once"}
@@ -142,14 +139,14 @@ func bundlesPage(bundles []api.Bundle, now time.Time) page {
 			sites = textf("%d of %d current", b.Current, b.Sites)
 		}
 		t.add(textf("%s@%s", b.Name, b.Version), textf("%d", b.Counter), text(b.Digest.Short()), textf("%d", b.Objects),
-			text(bytesText(b.Size)), text(wireText(b)), sites, text(api.Age(now, b.Pushed)))
+			text(api.Bytes(b.Size)), text(wireText(b)), sites, text(api.Age(now, b.Pushed)))
 	}
 	return page{tables: []table{t}}
 }
 
 // wireText is what a site fetches: the full content, and the smallest delta where there is one.
 func wireText(b api.Bundle) string {
-	full := bytesText(b.Wire)
+	full := api.Bytes(b.Wire)
 	if len(b.Deltas) == 0 {
 		return full
 	}
@@ -159,7 +156,7 @@ func wireText(b api.Bundle) string {
 			least = d
 		}
 	}
-	return fmt.Sprintf("%s (%s from %s)", full, bytesText(least.Wire), least.From)
+	return fmt.Sprintf("%s (%s from %s)", full, api.Bytes(least.Wire), least.From)
 }
 
 // fleetStatus is the fleet in few lines: one for each bundle version that is assigned somewhere.
@@ -263,7 +260,7 @@ func statusPage(f fleetStatus) page {
 		facts = append(facts, fact{"Clocks", cell{fmt.Sprintf("%d untrusted: what has a window does not begin there", f.Untrusted), warn}})
 	}
 	if f.In+f.Out > 0 {
-		facts = append(facts, fact{"Lines", textf("%s in, %s out since the agents started", bytesText(int64(f.In)), bytesText(int64(f.Out)))})
+		facts = append(facts, fact{"Lines", textf("%s in, %s out since the agents started", api.Bytes(f.In), api.Bytes(f.Out))})
 	}
 	for _, trouble := range f.Troubles {
 		facts = append(facts, fact{"Hub", cell{trouble, bad}})

@@ -128,24 +128,6 @@ func (d *desk) draw(p page) error {
 	return err
 }
 
-// bytesText writes a size for people: 812 B, 3.4 KiB, 12 MiB.
-func bytesText(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, suffix := float64(n)/unit, 0
-	for value >= unit && suffix < 3 {
-		value /= unit
-		suffix++
-	}
-	name := []string{"KiB", "MiB", "GiB", "TiB"}[suffix]
-	if value < 10 {
-		return fmt.Sprintf("%.1f %s", value, name)
-	}
-	return fmt.Sprintf("%.0f %s", value, name)
-}
-
 // completeSites offers the names of sites in shell completion, for the first argument. Without a hub it offers nothing.
 func (d *desk) completeSites(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	hub, err := d.hub()

@@ -24,8 +24,8 @@ func wideTable(sites []api.Site, now time.Time) table {
 		}
 		st := s.State
 		waiting := max(0, int64(st.Outbox.Next)-1-int64(st.Outbox.Acked))
-		t.add(text(string(s.ID)), heard(now, s.Freshness, s.StateAt), cell{st.Agent, style}, cell{orDash(string(st.Clock.Quality)), style}, cell{bytesText(int64(min(st.Traffic.In, fleetsync.MaxSequence))), style},
-			cell{bytesText(int64(min(st.Traffic.Out, fleetsync.MaxSequence))), style}, cell{fmt.Sprint(waiting), style})
+		t.add(text(string(s.ID)), heard(now, s.Freshness, s.StateAt), cell{st.Agent, style}, cell{orDash(string(st.Clock.Quality)), style}, cell{api.Bytes(st.Traffic.In), style},
+			cell{api.Bytes(st.Traffic.Out), style}, cell{fmt.Sprint(waiting), style})
 	}
 	return t
 }
@@ -163,6 +163,8 @@ func driftCell(s api.Site) cell {
 	return c
 }
 
+var toneStyles = map[api.Tone]style{api.ToneWarn: warn, api.ToneBad: bad, api.ToneFaint: faint}
+
 // sitePage is all that is known about one site.
 func sitePage(s api.Site, now time.Time) page {
 	p := page{facts: []fact{
@@ -174,7 +176,9 @@ func sitePage(s api.Site, now time.Time) page {
 	if c := s.Cordoned; c != nil {
 		p.facts = append(p.facts, fact{"Cordoned", cell{fmt.Sprintf("%s by %s: %s", api.Age(now, c.At), c.By, c.Why), warn}})
 	}
-	p.facts = append(p.facts, stateFacts(s, now)...)
+	for _, f := range s.Facts(now) {
+		p.facts = append(p.facts, fact{f.Name, cell{f.Dated(s, now), toneStyles[f.Tone]}})
+	}
 	for _, a := range s.Alarms {
 		p.facts = append(p.facts, fact{"Alarm", cell{a, bad}})
 	}
@@ -183,160 +187,6 @@ func sitePage(s api.Site, now time.Time) page {
 		p.tables = append(p.tables, unhealthyTable(s), driftTable(siteDrift(s), now, false))
 	}
 	return p
-}
-
-// stateFacts are what the site said of itself, each with its age: what a silent site said last is told in the past tense, and what it never said as unknown.
-func stateFacts(s api.Site, now time.Time) []fact {
-	if s.State == nil {
-		facts := []fact{{"Assignment", textf("%d, not yet seen by the site", s.Sequence)}}
-		for _, name := range []string{"State", "Agent", "Cluster", "Clock", "Trust", "Line", "Events"} {
-			facts = append(facts, fact{name, cell{string(api.Unknown), faint}})
-		}
-		return append(facts, leaseFacts(s, now)...)
-	}
-	st := s.State
-	assignment := textf("%d, which the site has", s.Sequence)
-	if st.Assignment != s.Sequence {
-		assignment = cell{fmt.Sprintf("%d; the site has %d", s.Sequence, st.Assignment), warn}
-	}
-	state := textf("of %s by the site's time", st.At.UTC().Format(time.RFC3339))
-	if s.Freshness != api.Fresh {
-		assignment = cell{fmt.Sprintf("%d; the site had %d", s.Sequence, st.Assignment), faint}
-	}
-	facts := []fact{
-		{"Assignment", assignment}, {"Desired", said(s, desiredCell(s), now)}, {"State", said(s, state, now)},
-		{"Agent", said(s, textf("%s, up since %s", st.Agent, st.Started.UTC().Format(time.RFC3339)), now)},
-		{"Cluster", said(s, clusterCell(*st), now)}, {"Clock", said(s, clockFact(s), now)}, {"Trust", said(s, trustCell(*st, now), now)},
-	}
-	if !st.Credential.IsZero() {
-		c := textf("good until %s", st.Credential.UTC().Format(time.RFC3339))
-		if !now.Before(st.Credential) {
-			c = cell{"expired at " + st.Credential.UTC().Format(time.RFC3339) + ": the site renews it by proof of its key", warn}
-		}
-		facts = append(facts, fact{"Credential", said(s, c, now)})
-	}
-	if st.Store != "" {
-		facts = append(facts, fact{"Store", said(s, cell{st.Store, bad}, now)})
-	}
-	facts = append(facts, fact{"Line", said(s, lineCell(s), now)})
-	return append(append(facts, leaseFacts(s, now)...), fact{"Events", eventsCell(s)})
-}
-
-// said dates what the site said.
-func said(s api.Site, c cell, now time.Time) cell {
-	if s.Freshness != api.Fresh && c.text != string(api.Unknown) {
-		c = cell{"was " + c.text, faint}
-	}
-	if s.StateAt != nil {
-		c.text += fmt.Sprintf(" (%s, %s)", s.Freshness, api.Age(now, *s.StateAt))
-	}
-	return c
-}
-
-func desiredCell(s api.Site) cell {
-	switch d := s.State.Desired; {
-	case d.Stale != "":
-		return cell{"may not be the newest: " + d.Stale, warn}
-	case d.AsOf.IsZero():
-		return cell{string(api.Unknown), faint}
-	default:
-		return textf("proven to be the newest at %s", d.AsOf.UTC().Format(time.RFC3339))
-	}
-}
-
-func clusterCell(st fleetsync.State) cell {
-	if !st.Cluster.Reachable {
-		return cell{fmt.Sprintf("unreachable since %s: %s", st.Cluster.Since.UTC().Format(time.RFC3339), st.Cluster.Message), bad}
-	}
-	return textf("reachable, Kubernetes %s", st.Cluster.Version)
-}
-
-// clockFact is what the site knows of the time, and how far its own clock was off when its snapshot came.
-func clockFact(s api.Site) cell {
-	clock := s.State.Clock
-	if clock.Quality == "" {
-		return cell{string(api.Unknown), faint}
-	}
-	c := text(string(clock.Quality))
-	if clock.Quality == fleetsync.TimeUntrusted {
-		c.style = warn
-	}
-	if s.StateAt != nil && !clock.Wall.IsZero() {
-		switch off := clock.Wall.Sub(*s.StateAt); {
-		case off > offBy:
-			c.text += ", its own clock " + api.Span(off) + " ahead"
-		case off < -offBy:
-			c.text += ", its own clock " + api.Span(-off) + " behind"
-		}
-	}
-	return c
-}
-
-func trustCell(st fleetsync.State, now time.Time) cell {
-	t := st.Trust
-	if t.Root == 0 {
-		return cell{string(api.Unknown), faint}
-	}
-	c := textf("root %d, targets %d", t.Root, t.Targets)
-	switch {
-	case t.Expires.IsZero():
-	case now.Before(t.Expires):
-		c.text += ", until " + t.Expires.UTC().Format(time.RFC3339)
-	default:
-		c = cell{c.text + ", to be renewed since " + t.Expires.UTC().Format(time.RFC3339), warn}
-	}
-	if t.Error != "" {
-		c = cell{c.text + "; " + t.Error, warn}
-	}
-	return c
-}
-
-// lineCell is what the site's line carried.
-func lineCell(s api.Site) cell {
-	t := s.State.Traffic
-	if t.Connections == 0 {
-		return cell{string(api.Unknown), faint}
-	}
-	c := textf("%s in, %s out, %d %s since the agent started", bytesText(int64(min(t.In, fleetsync.MaxSequence))), bytesText(int64(min(t.Out, fleetsync.MaxSequence))), t.Connections, plural(int(min(t.Connections, 1<<30)), "connection"))
-	if up := s.State.At.Sub(s.State.Started); up >= 24*time.Hour {
-		c.text += fmt.Sprintf(", %s a day", bytesText(int64(float64(min(t.In+t.Out, fleetsync.MaxSequence))*float64(24*time.Hour)/float64(up))))
-	}
-	return c
-}
-
-// leaseFacts are the leases of what is assigned: the hub's own word, which does not age.
-func leaseFacts(s api.Site, now time.Time) (facts []fact) {
-	for _, b := range s.Assigned {
-		if b.ApplyBy.IsZero() {
-			continue
-		}
-		c := textf("%s %s may begin until %s", b.Name, b.Version, b.ApplyBy.UTC().Format(time.RFC3339))
-		if now.After(b.ApplyBy) {
-			c = cell{fmt.Sprintf("%s %s lapsed %s: a site that has not begun does not begin", b.Name, b.Version, api.Age(now, b.ApplyBy)), faint}
-		}
-		facts = append(facts, fact{"Lease", c})
-	}
-	return facts
-}
-
-// eventsCell is what the hub has, and what the site had yet to send.
-func eventsCell(s api.Site) cell {
-	st := s.State
-	events := textf("%d here", s.Events.Upto)
-	if waiting := int64(st.Outbox.Next) - 1 - int64(s.Events.Upto); waiting > 0 && st.Epoch == s.Events.Epoch {
-		where := "at the site on the way"
-		if s.Freshness != api.Fresh {
-			where = "were at the site on the way"
-		}
-		events.text += fmt.Sprintf(", %d %s", waiting, where)
-	}
-	if st.Outbox.Dropped > 0 {
-		events = cell{fmt.Sprintf("%s, %d dropped (see the gap events)", events.text, st.Outbox.Dropped), warn}
-	}
-	for _, f := range s.Events.Flaws {
-		events = cell{fmt.Sprintf("%s; %d to %d %s", events.text, f.From, f.To, f.Why), warn}
-	}
-	return events
 }
 
 func siteBundles(s api.Site, now time.Time) table {

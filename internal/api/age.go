@@ -30,3 +30,21 @@ func Span(d time.Duration) string {
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
+
+// Bytes writes a size for people: "812 B", "3.4 KiB", "12 MiB".
+func Bytes[N int | int64 | uint64](n N) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, suffix := float64(n)/unit, 0
+	for value >= unit && suffix < 3 {
+		value /= unit
+		suffix++
+	}
+	name := []string{"KiB", "MiB", "GiB", "TiB"}[suffix]
+	if value < 10 {
+		return fmt.Sprintf("%.1f %s", value, name)
+	}
+	return fmt.Sprintf("%.0f %s", value, name)
+}

@@ -93,9 +93,9 @@ func (m Moment) Off() string {
 		return ""
 	}
 	switch off := time.Duration(*m.ClockOffset) * time.Second; {
-	case off > 2*time.Second:
+	case off > api.OffBy:
 		return api.Span(off) + " ahead"
-	case off < -2*time.Second:
+	case off < -api.OffBy:
 		return api.Span(-off) + " behind"
 	}
 	return ""

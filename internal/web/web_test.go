@@ -178,7 +178,7 @@ func TestP04_TheTimelineMarksWhatIsNotThere(t *testing.T) {
 func TestP08_ASilentSiteIsInThePastTense(t *testing.T) {
 	site := fleetOf(2)[1]
 	said := text(rendered(t, "site", NewSite(noon, time.Minute, site, nil, nil, 300)))
-	for _, want := range []string{"was Current", "was reachable", "as it last said", "heard 1h ago"} {
+	for _, want := range []string{"was Current", "was reachable", "0; the site had 0", "Clockunknown", "as it last said", "heard 1h ago"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the page does not say %q: %s", want, said)
 		}
