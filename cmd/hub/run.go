@@ -47,6 +47,7 @@ type runOptions struct {
 	certificate           hub.CertificateFiles
 	logLevel, logFormat   string
 	backups               hub.Backups
+	profileSocket         string
 }
 
 func newRun() *cobra.Command {
@@ -80,6 +81,8 @@ func newRun() *cobra.Command {
 	flags.IntVar(&o.backups.Keep, "backup-keep", 7, "how many backups stay")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "`format`: console or json")
+	flags.StringVar(&o.profileSocket, "profile-socket", "", "serve profiles of this process on a unix socket at this `path`, which nobody but its user can open")
+	_ = flags.MarkHidden("profile-socket") // for who works on the hub: docs/benchmarks.md
 	return cmd
 }
 
@@ -87,6 +90,13 @@ func runHub(cmd *cobra.Command, o runOptions) error {
 	cfg, err := o.config()
 	if err != nil {
 		return err
+	}
+	if o.profileSocket != "" {
+		stop, err := serveProfiles(o.profileSocket)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	h, err := hub.Open(cmd.Context(), cfg)
 	if err != nil {

@@ -32,6 +32,8 @@ type ServerOptions struct {
 	Log       *zap.Logger // nil is silent
 	// MaxConnections is how many sites and tools may be connected. 0 is 65,536.
 	MaxConnections int
+	// Held lets nobody in over the network before Admit is called.
+	Held bool
 	// MaxStoreBytes bounds all streams together. 0 is three quarters of what is free.
 	MaxStoreBytes int64
 }
@@ -48,6 +50,7 @@ type Server struct {
 	keys    Keys
 	lock    *os.File
 	stop    sync.Once
+	turns   *turnstile
 
 	mu      sync.Mutex
 	nats    *server.Server
@@ -60,7 +63,8 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	opts, err := serverOptions(o)
+	turns := newTurnstile(o.Held)
+	opts, err := serverOptions(o, turns)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +72,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, keys: o.Keys, lock: lock}
+	s := &Server{options: o, keys: o.Keys, lock: lock, turns: turns}
 	if err := s.start(opts, o); err != nil {
 		s.Close()
 		return nil, err
@@ -76,7 +80,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-func serverOptions(o ServerOptions) (*server.Options, error) {
+func serverOptions(o ServerOptions, turns *turnstile) (*server.Options, error) {
 	host, port, err := splitListen(o.Listen)
 	if err != nil {
 		return nil, err
@@ -84,7 +88,7 @@ func serverOptions(o ServerOptions) (*server.Options, error) {
 	if o.TLS == nil || len(o.TLS.Certificates) == 0 && o.TLS.GetCertificate == nil {
 		return nil, errors.New("bus: a TLS certificate is needed")
 	}
-	secure := o.TLS.Clone()
+	secure := turns.guard(o.TLS)
 	secure.MinVersion = tls.VersionTLS13
 	opts := &server.Options{
 		ServerName: "holdfast-hub", Host: host, Port: port,
@@ -239,7 +243,7 @@ func (s *Server) Restart() error {
 	}
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
-	opts, err := serverOptions(o)
+	opts, err := serverOptions(o, s.turns)
 	if err == nil {
 		err = s.start(opts, o)
 	}
@@ -251,6 +255,9 @@ func (s *Server) Restart() error {
 	}
 	return nil
 }
+
+// Admit lets sites in, those who waited first.
+func (s *Server) Admit() { s.turns.admit() }
 
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.running().Addr().String() }
@@ -304,6 +311,7 @@ func (s *Server) Hub(ctx context.Context, log *zap.Logger) (*Hub, error) {
 // Close stops the server and waits until it has.
 func (s *Server) Close() {
 	s.stop.Do(func() {
+		s.turns.end()
 		if srv := s.running(); srv != nil {
 			srv.Shutdown()
 			srv.WaitForShutdown()

@@ -32,7 +32,7 @@ import (
 
 func TestT24_Configuration(t *testing.T) {
 	b := newBench(t)
-	o, err := serverOptions(b.options("127.0.0.1:4222"))
+	o, err := serverOptions(b.options("127.0.0.1:4222"), newTurnstile(false))
 	must(t, err)
 	for what, ok := range map[string]bool{
 		"monitoring off":         o.HTTPPort == 0 && o.HTTPSPort == 0 && o.ProfPort == 0,

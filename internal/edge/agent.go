@@ -367,7 +367,7 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 	beside := func(do func() fleetsync.Input) { a.work.Go(func() { a.mail.put(do()) }) }
 	if e.Look {
 		at := a.core.Time(time.Now())
-		beside(func() fleetsync.Input { return a.look(ctx, at) })
+		beside(func() fleetsync.Input { return a.look(ctx, at, e.Brief) })
 	}
 	marks := a.core.Marks()
 	for _, f := range e.Fetch {
@@ -419,15 +419,22 @@ func (a *Agent) retain(manifests []bundle.Digest) {
 // patience is how long a request to the hub may take.
 const patience = 30 * time.Second
 
-func (a *Agent) look(ctx context.Context, at time.Time) fleetsync.Looked {
+func (a *Agent) look(ctx context.Context, at time.Time, brief bool) fleetsync.Looked {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	site := a.opts.Site.Site
+	if brief {
+		assignment, err := a.newest(ctx, fleetsync.DesiredSubject(site))
+		if err != nil {
+			return fleetsync.Looked{Err: err.Error()}
+		}
+		return fleetsync.Looked{Assignment: assignment}
+	}
 	// Beside it, so that it costs no time; an assignment by a key that only the newer root names is believed at once all the same, because the
 	// core is told of the root first.
 	var refreshed sync.WaitGroup
 	refreshed.Go(func() { a.mail.put(a.opts.Trust.Refresh(ctx, a.opts.Link, a.opts.Store, at)) })
 	defer refreshed.Wait()
-	site := a.opts.Site.Site
 	assignment, err := a.newest(ctx, fleetsync.DesiredSubject(site))
 	if err != nil {
 		return fleetsync.Looked{Err: err.Error()}

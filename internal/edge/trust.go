@@ -241,6 +241,9 @@ func (b *Belief) refresh(ctx context.Context, client tuf.Client, store fleetsync
 	if have.Metadata.Root == nil {
 		return nil // it is fixed
 	}
+	if client.Unchanged(ctx, have, now) {
+		return nil
+	}
 	state, err := client.Refresh(ctx, have.Metadata, now)
 	for errors.Is(err, tuf.ErrChainTooLong) && ctx.Err() == nil {
 		state, err = client.Refresh(ctx, state.Metadata, now)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
@@ -43,8 +44,8 @@ func (d *dueSites) waiting() int {
 // duePause is the rest after a failure, which is the bus's.
 const duePause = time.Second
 
-// run does it for one site after the other until ctx ends. failed says in the log what a failure means.
-func (d *dueSites) run(ctx context.Context, log *zap.Logger, failed string, do func(context.Context, bundle.SiteID) error) {
+// run does it for as many sites at a time as there are hands until ctx ends. failed says in the log what a failure means.
+func (d *dueSites) run(ctx context.Context, log *zap.Logger, hands int, failed string, do func(context.Context, bundle.SiteID) error) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,17 +56,23 @@ func (d *dueSites) run(ctx context.Context, log *zap.Logger, failed string, do f
 		sites := d.sites
 		d.sites = map[bundle.SiteID]bool{}
 		d.mu.Unlock()
+		var working errgroup.Group
+		working.SetLimit(hands)
 		for site := range sites {
-			err := do(ctx, site)
-			if err == nil || ctx.Err() != nil {
-				continue
-			}
-			log.Warn(failed, zap.String("site", string(site)), zap.Error(err))
-			d.put(site)
-			select {
-			case <-time.After(duePause):
-			case <-ctx.Done():
-			}
+			working.Go(func() error {
+				err := do(ctx, site)
+				if err == nil || ctx.Err() != nil {
+					return nil
+				}
+				log.Warn(failed, zap.String("site", string(site)), zap.Error(err))
+				d.put(site)
+				select {
+				case <-time.After(duePause):
+				case <-ctx.Done():
+				}
+				return nil
+			})
 		}
+		_ = working.Wait() // each site's failure was dealt with
 	}
 }

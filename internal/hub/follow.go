@@ -26,7 +26,8 @@ var replayed = []string{stream.Sites, stream.Catalog, stream.Groups, stream.Plan
 func (h *Hub) follow(ctx context.Context) error {
 	next := map[string]uint64{}
 	events := true // are all there
-	for _, name := range replayed {
+	for i, name := range replayed {
+		h.front.reading(i + 1)
 		var there []line
 		err := h.store.Each(ctx, name, "", 1, func(m stream.Message) error {
 			if name != stream.Acks || events { // with events lost, what was acknowledged says nothing of what is here: sites are asked for it again
@@ -175,6 +176,8 @@ func eventSite(subject string) (bundle.SiteID, bool) {
 type acknowledger struct {
 	hub  *Hub
 	owed *dueSites
+
+	mu   sync.Mutex
 	told map[bundle.SiteID]fleetsync.Ack
 }
 
@@ -186,10 +189,13 @@ func newAcknowledger(h *Hub) *acknowledger {
 // synced writes, and as much time again for everything else.
 const paceEach = 2
 
+// acknowledging is how many acknowledgements are written at a time. One write of the ledger serves all that wait for it.
+const acknowledging = 32
+
 func (a *acknowledger) owe(site bundle.SiteID) { a.owed.put(site) }
 
 func (a *acknowledger) run(ctx context.Context) {
-	a.owed.run(ctx, a.hub.log, "acknowledgement not stored: will try again", a.tell)
+	a.owed.run(ctx, a.hub.log, acknowledging, "acknowledgement not stored: will try again", a.tell)
 }
 
 // tell publishes the site's acknowledgement and pokes it. One that says nothing new is only poked: the site sent again what it was told of,
@@ -201,7 +207,10 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 	if !ok {
 		return nil
 	}
-	if told, before := a.told[site]; !before || !reflect.DeepEqual(told, ack) {
+	a.mu.Lock()
+	told, before := a.told[site]
+	a.mu.Unlock()
+	if !before || !reflect.DeepEqual(told, ack) {
 		told := ack
 		ack.Pace = a.owed.waiting() * paceEach
 		if err := a.hub.ledger.cover(fleetsync.EventSubject(site)); err != nil {
@@ -214,7 +223,9 @@ func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
 		if _, err := a.hub.store.Put(ctx, fleetsync.AckSubject(site), sealed); err != nil {
 			return err
 		}
+		a.mu.Lock()
 		a.told[site] = told
+		a.mu.Unlock()
 	}
 	a.hub.poke(site)
 	return nil

@@ -32,14 +32,19 @@ const (
 	maxWhy         = 500      // bytes
 )
 
-// newServer is the HTTP server of the API.
-func (h *Hub) newServer() *http.Server {
+// handler is the API.
+func (h *Hub) handler() http.Handler {
 	api := h.logged(h.pages(h.openDoors(h.admitted(h.routes()))))
 	if h.cfg.around != nil {
 		api = h.cfg.around(h, api)
 	}
+	return api
+}
+
+// newServer is the HTTP server of the API.
+func (h *Hub) newServer() *http.Server {
 	return &http.Server{
-		Handler: api, TLSConfig: h.certificates.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
+		Handler: &h.front, TLSConfig: h.certificates.tls(), ErrorLog: zap.NewStdLog(h.log.Named("http")),
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 	}
 }

@@ -144,6 +144,7 @@ type Hub struct {
 	system  *bus.System // nil: the bus is this hub's own
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
+	letIn       func()                          // lets sites in; nil as above
 	present     func() (map[string]bool, error) // who is; nil as above
 
 	enrolling sync.Mutex // one enrolment is decided at a time
@@ -155,6 +156,7 @@ type Hub struct {
 	rollouts  *rollouts
 	lastEvent uint64 // sequence of the last message of EVENTS that was folded
 
+	front   front
 	http    *http.Server
 	failed  chan error
 	closers []func() // called in reverse order
@@ -236,6 +238,7 @@ func (h *Hub) open(ctx context.Context) error {
 		return err
 	}
 	h.closers = append(h.closers, func() { listener.Close() })
+	h.serve(listener)
 	h.ledger = openLedger(h.cfg.DataDir, h.cfg.Now())
 	if err := h.openBus(ctx); err != nil {
 		return err
@@ -271,7 +274,10 @@ func (h *Hub) open(ctx context.Context) error {
 	if h.doorkeeper = keeper; written {
 		h.log.Info("first start: the admin's context is written", zap.String("file", h.ContextFile()))
 	}
-	h.serve(listener)
+	h.front.opened(h.handler())
+	if h.letIn != nil {
+		h.letIn() // what they say is folded into all there is
+	}
 	return nil
 }
 
@@ -313,7 +319,7 @@ func (h *Hub) openBus(ctx context.Context) error {
 
 func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 	server, err := bus.StartServer(bus.ServerOptions{
-		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, WebSocket: h.cfg.ListenWebSocket, TLS: h.certificates.tls(), Keys: h.keys, Log: h.log.Named("nats"),
+		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, WebSocket: h.cfg.ListenWebSocket, TLS: h.certificates.tls(), Keys: h.keys, Log: h.log.Named("nats"), Held: true,
 	})
 	if err != nil {
 		return nil, err
@@ -330,7 +336,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		stop()
 		<-ended
 	})
-	h.revoker, h.connections, h.present = server, server.Connections, server.Users
+	h.revoker, h.connections, h.present, h.letIn = server, server.Connections, server.Users, server.Admit
 	if h.servers = h.cfg.SiteURLs; h.servers == nil {
 		if h.servers, err = siteURLs(publicHosts(h.cfg.Hosts), server); err != nil {
 			return nil, err
@@ -373,7 +379,7 @@ func certificateNames(hosts []string) []string {
 	return names
 }
 
-// serve answers requests from now on.
+// serve answers requests from now on: until there is something to answer with, that the hub is starting.
 func (h *Hub) serve(listener net.Listener) {
 	h.http = h.newServer()
 	h.http.RegisterOnShutdown(h.feed.close)

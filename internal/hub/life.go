@@ -2,9 +2,11 @@ package hub
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"slices"
@@ -76,6 +78,20 @@ func (r SiteRecord) alarms() (alarms []string) {
 
 func (r SiteRecord) occupant() *enrol.Occupant {
 	return &enrol.Occupant{Site: r.Site, Key: r.Key, Revoked: r.Revoked != nil, Gone: r.Gone != nil}
+}
+
+// keys are all that the site has or had.
+func (r SiteRecord) keys() iter.Seq[ed25519.PublicKey] {
+	return func(yield func(ed25519.PublicKey) bool) {
+		if !yield(r.Key) {
+			return
+		}
+		for _, former := range r.Former {
+			if !yield(former.Key) {
+				return
+			}
+		}
+	}
 }
 
 // shutKeys are the keys of the site that nobody may connect with.

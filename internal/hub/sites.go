@@ -78,14 +78,19 @@ func (h *Hub) keepSite(ctx context.Context, record SiteRecord) error {
 // putIf stores a message if the subject's newest still has the sequence last. A failure says nothing of what was stored, and a conflict may be
 // with our own first try, so the bus is asked.
 func (h *Hub) putIf(ctx context.Context, subject string, data []byte, last uint64) error {
-	_, err := h.store.PutIf(ctx, subject, data, last)
-	if err == nil {
-		return nil
+	_, err := h.putAt(ctx, subject, data, last)
+	return err
+}
+
+// putAt is putIf that says where the message is in its stream.
+func (h *Hub) putAt(ctx context.Context, subject string, data []byte, last uint64) (sequence uint64, err error) {
+	if sequence, err = h.store.PutIf(ctx, subject, data, last); err == nil {
+		return sequence, nil
 	}
 	if there, readErr := h.store.Get(ctx, subject); readErr == nil && bytes.Equal(there.Data, data) {
-		return nil
+		return there.Sequence, nil
 	}
-	return err
+	return 0, err
 }
 
 func siteExists(site bundle.SiteID) error {
@@ -207,6 +212,7 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 	h.mu.Lock()
 	site, known := h.view.Record(id)
 	reported := h.view.Reported(id)
+	current, revision := h.view.Ordered(id)
 	h.mu.Unlock()
 	if !known {
 		return 0, false, unknownSite(id)
@@ -214,12 +220,16 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 	if err := site.refusal(); err != nil {
 		return 0, false, err
 	}
-	for range assignTries {
-		current, revision, err := h.assignment(ctx, id)
-		if err != nil {
-			return 0, false, err
+	for try := range assignTries {
+		if try > 0 {
+			if current, revision, err = h.assignment(ctx, id); err != nil {
+				return 0, false, err
+			}
 		}
 		next, changed, err := decide(current, site)
+		if (err != nil || !changed) && try == 0 {
+			continue // the view may be behind the bus, and what is not written is not checked by it: that is said of what the bus has
+		}
 		if err != nil || !changed {
 			return current.Sequence, false, err
 		}
@@ -231,13 +241,14 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 		}
 		// Commit point: from here on the site may see it, whether or not anybody pokes it.
 		subject := fleetsync.DesiredSubject(id)
-		switch err := h.putIf(ctx, subject, sealed, revision); {
+		stored, err := h.putAt(ctx, subject, sealed, revision)
+		switch {
 		case errors.Is(err, stream.ErrConflict):
 			continue
 		case err != nil:
 			return 0, false, fmt.Errorf("site %s: assignment: %w", id, err)
 		}
-		h.fold(stream.Message{Subject: subject, Data: sealed, Time: h.cfg.Now()})
+		h.fold(stream.Message{Subject: subject, Data: sealed, Sequence: stored, Time: h.cfg.Now()})
 		h.poke(id)
 		return next.Sequence, true, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
@@ -257,5 +258,43 @@ func TestF11_WhatAForgetfulHubOrdersIsNewerThanWhatTheSiteHas(t *testing.T) {
 	request := api.AssignRequest{Sites: []bundle.SiteID{"shop-1"}, Bundle: bundle.Ref{Name: "shop", Version: "1.0.0"}}
 	if result := assign(t, client, request); !result.Changed || result.Sequence != 42 {
 		t.Errorf("%+v, want sequence 42", result)
+	}
+}
+
+// TestF24_AViewThatIsBehindDecidesNothing: another hub has ordered since, and this one has not heard of it. What it writes comes after that order, and it
+// does not say that nothing is to be done because the order before was the same.
+func TestF24_AViewThatIsBehindDecidesNothing(t *testing.T) {
+	h := startHub(t, configOf(t, t.TempDir()))
+	client := clientOf(t, h)
+	push(t, client, releaseOf(t, "1.0.0", 1, ours()))
+	push(t, client, releaseOf(t, "1.1.0", 2, ours()))
+	addSite(t, client, "shop-1", nil)
+	order := func(version bundle.Version) api.AssignResult {
+		return assign(t, client, api.AssignRequest{Sites: []bundle.SiteID{"shop-1"}, Bundle: bundle.Ref{Name: "shop", Version: version}})
+	}
+	order("1.0.0")
+	h.mu.Lock()
+	before := *h.view.sites["shop-1"]
+	h.mu.Unlock()
+	order("1.1.0")
+	// Counted, it is all but folded again: hardly anything but this test changes the view from here on.
+	eventually(t, "the hub hears of its own order", func() bool {
+		h.ledger.mu.Lock()
+		defer h.ledger.mu.Unlock()
+		return h.ledger.tallies[stream.Desired].Last == 2
+	})
+	behind := func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		site := h.view.sites["shop-1"]
+		site.desired, site.revision, site.ordered = before.desired, before.revision, before.ordered
+	}
+	behind()
+	if result := order("1.0.0"); !result.Changed || result.Sequence != 3 {
+		t.Errorf("what the view says is ordered already: %+v, want a new order 3", result)
+	}
+	behind()
+	if result := order("1.1.0"); !result.Changed || result.Sequence != 4 {
+		t.Errorf("after an order that was not heard of: %+v, want 4", result)
 	}
 }

@@ -30,6 +30,7 @@ type View struct {
 	releases  map[bundle.Digest]CatalogEntry // the same by manifest
 	groups    map[bundle.Name]groupRecord
 	plans     map[bundle.Name]planRecord
+	holders   map[string]bundle.SiteID // by public key: of now, and of before
 }
 
 type siteView struct {
@@ -37,6 +38,10 @@ type siteView struct {
 	ingest   *fleetsync.Ingest
 	lives    lives
 	desired  fleetsync.Assignment
+	revision uint64 // sequence of the message of desired, 0 while that is not known
+	// ordered and acked are the last messages of the hub's own that were verified: each comes back once it is stored.
+	ordered  bundle.Digest
+	acked    bundle.Digest
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
 	absent   bool // the bus says that it is not connected
@@ -56,7 +61,7 @@ var (
 func NewView(hubKeys []ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
 		hubKeys: hubKeys, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
-		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{},
+		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{}, holders: map[string]bundle.SiteID{},
 	}
 }
 
@@ -128,17 +133,30 @@ func (v *View) foldSite(id bundle.SiteID, m stream.Message) error {
 	if record.Site != id || len(record.Key) != ed25519.PublicKeySize {
 		return fmt.Errorf("%s: the record is of site %.80q with a key of %d bytes", m.Subject, record.Site, len(record.Key))
 	}
-	if site, known := v.sites[id]; known {
-		if record.Revision >= site.record.Revision {
-			site.record = record
-		}
+	site, known := v.sites[id]
+	switch {
+	case !known:
+		v.sites[id] = &siteView{record: record, ingest: fleetsync.NewIngest(id)}
+	case record.Revision < site.record.Revision:
 		return nil
+	default:
+		for key := range site.record.keys() {
+			delete(v.holders, string(key))
+		}
+		site.record = record
 	}
-	v.sites[id] = &siteView{record: record, ingest: fleetsync.NewIngest(id)}
+	for key := range record.keys() {
+		v.holders[string(key)] = id
+	}
 	return nil
 }
 
 func (s *siteView) foldDesired(m stream.Message, hubKeys []ed25519.PublicKey) error {
+	digest := bundle.DigestOf(m.Data)
+	if digest == s.ordered {
+		s.revision = max(s.revision, m.Sequence)
+		return nil
+	}
 	var assignment fleetsync.Assignment
 	if err := fleetsync.OpenBy(fleetsync.TypeAssignment, m.Data, hubKeys, &assignment); err != nil {
 		return err
@@ -146,17 +164,25 @@ func (s *siteView) foldDesired(m stream.Message, hubKeys []ed25519.PublicKey) er
 	if assignment.Site != s.record.Site {
 		return fmt.Errorf("assignment: it is for site %.80q", assignment.Site)
 	}
-	if assignment.Sequence > s.desired.Sequence {
-		s.desired = assignment
+	switch {
+	case assignment.Sequence > s.desired.Sequence:
+		s.desired, s.revision, s.ordered = assignment, m.Sequence, digest
+	case assignment.Sequence == s.desired.Sequence && m.Sequence > s.revision: // signed anew
+		s.revision, s.ordered = m.Sequence, digest
 	}
 	return nil
 }
 
 func (s *siteView) foldAck(m stream.Message, hubKeys []ed25519.PublicKey) error {
+	digest := bundle.DigestOf(m.Data)
+	if digest == s.acked {
+		return nil
+	}
 	var ack fleetsync.Ack
 	if err := fleetsync.OpenBy(fleetsync.TypeAck, m.Data, hubKeys, &ack); err != nil {
 		return err
 	}
+	s.acked = digest
 	return s.ingest.Acked(ack, m.Time)
 }
 
@@ -265,6 +291,14 @@ func (v *View) Assigned(id bundle.SiteID) uint64 {
 	return 0
 }
 
+// Ordered is the site's newest assignment that was folded, and its revision on the bus: 0 for none, or one that is not known. The bus may hold a newer one.
+func (v *View) Ordered(id bundle.SiteID) (fleetsync.Assignment, uint64) {
+	if s := v.sites[id]; s != nil && s.revision > 0 {
+		return s.desired, s.revision
+	}
+	return fleetsync.Assignment{Site: id}, 0
+}
+
 // Reported is the sequence of the assignment the site says it has, 0 while it has said nothing.
 func (v *View) Reported(id bundle.SiteID) uint64 {
 	if s := v.sites[id]; s != nil {
@@ -287,12 +321,8 @@ func (v *View) Holes() (n int) {
 
 // HolderOf is the site that has the key, or had it.
 func (v *View) HolderOf(key ed25519.PublicKey) (bundle.SiteID, bool) {
-	for id, site := range v.sites {
-		if key.Equal(site.record.Key) || slices.ContainsFunc(site.record.Former, func(f FormerKey) bool { return key.Equal(f.Key) }) {
-			return id, true
-		}
-	}
-	return "", false
+	id, held := v.holders[string(key)]
+	return id, held
 }
 
 // Site is what is known of one site as of now.

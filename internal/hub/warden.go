@@ -100,7 +100,7 @@ func newWarden(h *Hub) *warden { return &warden{hub: h, due: newDueSites()} }
 func (w *warden) look(site bundle.SiteID) { w.due.put(site) }
 
 func (w *warden) run(ctx context.Context) {
-	w.due.run(ctx, w.hub.log, "what was found about a site is not stored: will try again", w.judge)
+	w.due.run(ctx, w.hub.log, 1, "what was found about a site is not stored: will try again", w.judge)
 }
 
 func (w *warden) judge(ctx context.Context, site bundle.SiteID) error {

@@ -246,7 +246,7 @@ func (s *site) carryOut(out fleetsync.Effects) {
 		return s.life == life
 	}
 	if out.Look {
-		s.look()
+		s.look(out.Brief)
 	}
 	for _, f := range out.Fetch {
 		s.after(5*time.Second, func() { s.step(s.fetch(f)) })
@@ -274,7 +274,7 @@ func (s *site) reachable() error {
 	return nil
 }
 
-func (s *site) look() {
+func (s *site) look(brief bool) {
 	s.after(2*time.Second, func() {
 		in := fleetsync.Looked{}
 		if err := s.reachable(); err != nil {
@@ -282,14 +282,16 @@ func (s *site) look() {
 			s.step(in)
 			return
 		}
-		if newest := len(s.w.hub.chain) - 1; s.disk.root < newest && !s.refusing {
+		if newest := len(s.w.hub.chain) - 1; !brief && s.disk.root < newest && !s.refusing {
 			// The chain is walked before anything else is looked at. Who believes others begins anew.
 			s.disk.root = newest
 			s.w.say("%s believes root %d", s.id, newest)
 			s.boot()
 			return
 		}
-		in.Assignment, in.Ack = s.w.hub.look(s.id)
+		if in.Assignment, in.Ack = s.w.hub.look(s.id); brief {
+			in.Ack = nil
+		}
 		if in.Assignment != nil && s.w.chance(s.w.cfg.Evil) {
 			in.Assignment = slices.Clone(in.Assignment)
 			in.Assignment[s.w.rng.IntN(len(in.Assignment))] ^= 1

@@ -38,6 +38,7 @@ type Edge struct {
 	linked    bool
 	looking   bool
 	lookAt    time.Time
+	ordered   uint64 // sequence of the assignment that alone is newer, by the hub's signed word: it is looked for, and lookAt stays what it is
 	lookTries int
 	helloAt   time.Time
 	running   bundle.Name // name of the bundle whose Run is under way
@@ -217,7 +218,7 @@ func (e *Edge) linkChanged(now time.Time, up bool, out *Effects) {
 	if up == e.linked {
 		return
 	}
-	e.fresh.nonce, e.unseen = "", up
+	e.fresh.nonce, e.unseen, e.ordered = "", up, 0
 	if up {
 		e.linked = true
 		e.lookAt, e.helloAt, e.fresh.askAt = now, now, now
@@ -407,7 +408,10 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 		}
 		if !e.looking && !e.lookAt.After(now) {
 			// A poke from here on may be about what this look does not see yet, so it makes another one.
-			e.looking, e.lookAt, out.Look = true, now.Add(lookEvery), true
+			e.looking, e.ordered, e.lookAt, out.Look = true, 0, now.Add(lookEvery), true
+		}
+		if !e.looking && e.ordered > e.sequence() {
+			e.looking, e.ordered, out.Look, out.Brief = true, 0, true, true
 		}
 	}
 	forgotten, more := e.outbox.forget()

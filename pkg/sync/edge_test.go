@@ -333,7 +333,7 @@ func (s *script) step(t *testing.T, in Input) string {
 		s.persist(&b, r)
 	}
 	if out.Look {
-		fmt.Fprintln(&b, "look")
+		fmt.Fprintln(&b, map[bool]string{false: "look", true: "look for the assignment"}[out.Brief])
 	}
 	for _, f := range out.Fetch {
 		fmt.Fprintf(&b, "fetch %s@%s%s\n", f.Bundle.Name, f.Bundle.Version, map[bool]string{true: " again"}[f.Again])

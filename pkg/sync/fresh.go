@@ -95,8 +95,12 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	if f.Ack != nil && f.Ack.Site == e.cfg.Site && f.Ack.Epoch == e.identity.Epoch {
 		e.acknowledged(now, *f.Ack, out)
 	}
-	if e.store.why == "" && (f.Assignment > e.sequence() || f.Root > e.trust.Root || f.Targets > e.trust.Targets) {
+	switch {
+	case e.store.why != "":
+	case f.Root > e.trust.Root || f.Targets > e.trust.Targets:
 		e.lookAt = now
+	case f.Assignment > e.sequence():
+		e.ordered = f.Assignment
 	}
 }
 
@@ -170,7 +174,7 @@ func (e *Edge) owed() bool { return e.fresh.said > e.sequence() && e.fresh.again
 // compare holds what a look found against what the hub said is newest.
 func (e *Edge) compare(now time.Time, out *Effects) {
 	switch {
-	case e.clock.proven.IsZero() || !e.lookAt.After(now): // nothing was said, or another look is due that may find more
+	case e.clock.proven.IsZero() || !e.lookAt.After(now) || e.ordered > e.sequence(): // nothing was said, or another look is due that may find more
 	case e.fresh.newest > e.sequence():
 		e.nowStale(now, fmt.Sprintf("the hub says that assignment %d is the newest, and what could be taken is %d", e.fresh.newest, e.sequence()), out)
 	case e.clock.time(e.clock.proven).After(e.fresh.asOf):

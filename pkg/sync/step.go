@@ -185,7 +185,8 @@ func (Tick) input()          {}
 // made durable, its records wait in order until they can, and the rest of the Effects fails: its results say so, and it is asked for again.
 type Effects struct {
 	Persist  []Record   // in one commit
-	Look     bool       // read the assignment and the ack -> Looked
+	Look     bool       // read the assignment, the ack and the root of trust -> Trusted, Looked
+	Brief    bool       // with Look: the assignment alone, for the hub said that nothing else is newer
 	Fetch    []Fetch    // -> Fetched
 	Prefetch []Prefetch // -> Prefetched
 	Run      *Run       // -> Ran; at most one is under way

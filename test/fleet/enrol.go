@@ -42,7 +42,7 @@ func (f *Fleet) Enrol(ctx context.Context, name string, c *cluster.Cluster, file
 		return nil, err
 	}
 	defer s.StopEdge(true)
-	if err := s.edge.until(ctx, "site "+name+" to be enrolled", func() error { return f.approve(s) }); err != nil {
+	if err := s.edge.until(ctx, startPatience, "site "+name+" to be enrolled", func() error { return f.approve(s) }); err != nil {
 		return nil, err
 	}
 	s.StopEdge(true)

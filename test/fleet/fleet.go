@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,12 +35,14 @@ type Fleet struct {
 	adding sync.Mutex
 	// HubFlags are more flags of the hub, from its next start on.
 	HubFlags []string
-	bin      string
-	nats     string
-	api      string
-	hub      *process
-	env      []string
-	count    int // release counter
+	// StartPatience is how long StartHub waits. 0 is startPatience.
+	StartPatience time.Duration
+	bin           string
+	nats          string
+	api           string
+	hub           *process
+	env           []string
+	count         int // release counter
 }
 
 // Site is one site of the fleet.
@@ -87,15 +90,19 @@ func (f *Fleet) StartHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return f.hub.until(ctx, "the hub to answer", func() error {
-		_, err := f.CLI("version", "-o", "json")
+	return f.hub.until(ctx, cmp.Or(f.StartPatience, startPatience), "the hub to answer", func() error {
+		// Asked in this process: a start of the CLI costs more than what it asks.
+		hub, err := Admin(filepath.Join(f.Dir, "hub"))
 		if err != nil {
 			return err
 		}
-		_, err = f.CLI("site", "list", "-o", "json")
+		_, err = hub.Version(ctx)
 		return err
 	})
 }
+
+// startPatience is how long a process may take to start.
+const startPatience = 30 * time.Second
 
 // StopHub ends the hub: kindly, or at once.
 func (f *Fleet) StopHub(kindly bool) { f.hub.stop(kindly) }
@@ -302,8 +309,8 @@ func (p *process) stop(kindly bool) {
 }
 
 // until waits for a condition of the process; it gives up when the process ends.
-func (p *process) until(ctx context.Context, what string, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func (p *process) until(ctx context.Context, patience time.Duration, what string, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		err := ready()

@@ -60,6 +60,19 @@ func (c Client) Refresh(ctx context.Context, have Metadata, now time.Time) (Stat
 	return advanced, err
 }
 
+// Unchanged says that the source has nothing newer than what is trusted, and that none of that is expired: no further root, and the very timestamp that
+// was verified. Refresh would find the same, and verify everything again for it. have is what Load or Refresh gave; where anything is doubtful it is false.
+func (c Client) Unchanged(ctx context.Context, have State, now time.Time) bool {
+	if have.Trust == nil || have.Metadata.Under != nil || !now.Before(have.Expires) {
+		return false
+	}
+	if _, err := c.Source.Get(ctx, Name(metadata.ROOT, have.Versions.Root+1)); !errors.Is(err, ErrNotFound) {
+		return false
+	}
+	timestamp, err := c.Source.Get(ctx, TimestampName)
+	return err == nil && bytes.Equal(timestamp, have.Metadata.Timestamp)
+}
+
 // walk is one refresh. It is the fetcher.Fetcher of the updater.
 type walk struct {
 	ctx     context.Context

@@ -489,6 +489,39 @@ func TestP06_F19_ACarriedChainIsGoodHoweverLongItWasOnTheWay(t *testing.T) {
 	}
 }
 
+// TestT05_UnchangedIsSaidOfTheSameMetadataAlone: what spares a site the verification never spares it anything newer.
+func TestT05_UnchangedIsSaidOfTheSameMetadataAlone(t *testing.T) {
+	f := newFleet(t, 2, 2)
+	site, err := refresh(t, f.shelf, f.site(), noon)
+	f.must(err)
+	before := f.shelf.copy()
+	f.renewWith(f.published.Targets, f.published.Fleet)
+	renewed := f.shelf.copy()
+	rotated := before.copy()
+	f.rotate(1)
+	rotated.files[tuf.Name("root", 2)] = f.shelf.files[tuf.Name("root", 2)]
+	rootOnly, err := tuf.Load(f.site())
+	f.must(err)
+	for name, c := range map[string]struct {
+		from tuf.Source
+		have tuf.State
+		at   time.Time
+		want bool
+	}{
+		"the same":            {before, site, noon, true},
+		"a newer timestamp":   {renewed, site, noon, false},
+		"a newer root":        {rotated, site, noon, false},
+		"the same, expired":   {before, site, noon.Add(7*day + time.Second), false},
+		"no timestamp":        {f.without(tuf.TimestampName), site, noon, false},
+		"a silent source":     {&shelf{err: errors.New("silent")}, site, noon, false},
+		"a root without more": {before, rootOnly, noon, false},
+	} {
+		if got := (tuf.Client{Source: c.from}).Unchanged(context.Background(), c.have, c.at); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestT09_StolenReleaseKeyIsRevokedWhileASiteIsAway(t *testing.T) {
 	f := newFleet(t, 3, 2)
 	stolen, ours := verifytest.NewKey(), verifytest.NewKey()

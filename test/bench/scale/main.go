@@ -38,6 +38,8 @@ type options struct {
 	out, bin string
 	sizes    string
 	idle     time.Duration
+	profiles string
+	window   time.Duration
 }
 
 func main() {
@@ -46,6 +48,8 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
 	flag.StringVar(&o.sizes, "sites", "1000,10000", "sizes of the fleet, the last one counts")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long the hub is watched while nothing happens")
+	flag.StringVar(&o.profiles, "profiles", "", "write profiles of hub and sites into this folder")
+	flag.DurationVar(&o.window, "window", 10*time.Second, "how long a step's processor profile takes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -137,6 +141,9 @@ type stand struct {
 	fleet *fleet.Fleet
 	hub   *api.Client
 	crowd *light.Crowd
+	// socket is where the hub gives profiles; empty: none are taken.
+	socket    string
+	profiling sync.WaitGroup
 }
 
 func (s *scale) measure(ctx context.Context, n int) error {
@@ -150,10 +157,18 @@ func (s *scale) measure(ctx context.Context, n int) error {
 	if st.fleet, err = fleet.New(dir, s.bin); err != nil {
 		return err
 	}
+	st.fleet.StartPatience = patience
+	if s.profiles != "" {
+		st.socket = filepath.Join(dir, "profiles")
+		st.fleet.HubFlags = []string{"--profile-socket", st.socket}
+	}
 	defer st.fleet.Close()
 	defer st.crowd.Close()
-	for _, step := range []func(context.Context) error{st.open, st.join, st.publish, st.idleHub, st.storm} {
-		if err := step(ctx); err != nil {
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{"open", st.open}, {"join", st.join}, {"publish", st.publish}, {"idle", st.idleHub}, {"storm", st.storm}} {
+		if err := st.costed(ctx, step.name, step.do); err != nil {
 			return err
 		}
 		if err := st.crowd.Failed(); err != nil {
@@ -321,6 +336,7 @@ func (st *stand) storm(ctx context.Context) error {
 	}
 	st.fleet.StopHub(false)
 	began := time.Now()
+	st.profile("start")
 	if err := st.fleet.StartHub(ctx); err != nil {
 		return err
 	}
@@ -361,6 +377,32 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// costed does a step and says what processor time hub and sites took meanwhile.
+func (st *stand) costed(ctx context.Context, name string, step func(context.Context) error) error {
+	hub, sites := st.used()
+	if name == "publish" || name == "idle" {
+		st.profile(name)
+	}
+	err := step(ctx)
+	hubAfter, sitesAfter := st.used()
+	if hubAfter < hub {
+		hub = 0 // it is another process
+	}
+	st.put(name+"_hub_cpu_seconds", (hubAfter - hub).Seconds())
+	st.put(name+"_sites_cpu_seconds", (sitesAfter - sites).Seconds())
+	st.profiling.Wait()
+	return errors.Join(err, st.heap(name))
+}
+
+// used is the processor time of the hub and of this process, 0 for one that does not run.
+func (st *stand) used() (hub, sites time.Duration) {
+	if st.hub != nil {
+		hub, _ = cpu(st.fleet.HubPID())
+	}
+	sites, _ = cpu(os.Getpid())
+	return hub, sites
 }
 
 // cpu is the time that a process has used, by Linux's count in hundredths of a second.

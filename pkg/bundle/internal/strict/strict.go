@@ -53,6 +53,9 @@ func keys(v any, t reflect.Type, at string) error {
 	return nil
 }
 
+// escape makes a name a token of a JSON pointer.
+var escape = strings.NewReplacer("~", "~0", "/", "~1")
+
 func members(m map[string]any, t reflect.Type, at string) error {
 	fields := map[string]reflect.Type{}
 	for i := range t.NumField() {
@@ -67,7 +70,7 @@ func members(m map[string]any, t reflect.Type, at string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		pointer := at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		pointer := at + "/" + escape.Replace(name)
 		field, known := fields[name]
 		if !known {
 			return &KeyError{Pointer: pointer, Key: name, Meant: meant(name, fields)}
