@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
@@ -47,7 +48,17 @@ func openKnown(path string) (*knownSites, error) {
 	return k, nil
 }
 
-func (k *knownSites) words(fleet string, site bundle.SiteID) string { return k.fleets[fleet][site] }
+// left stands before the words of hardware whose place was given to other hardware.
+const left = "replaced "
+
+// words are those that the site is known by, and those of its hardware before where it is being replaced.
+func (k *knownSites) words(fleet string, site bundle.SiteID) (now, before string) {
+	noted := k.fleets[fleet][site]
+	if before, replaced := strings.CutPrefix(noted, left); replaced {
+		return "", before
+	}
+	return noted, ""
+}
 
 func (k *knownSites) note(fleet string, site bundle.SiteID, words string) {
 	if k.fleets[fleet] == nil {
@@ -71,6 +82,23 @@ func (k *knownSites) save(d *desk) error {
 }
 
 func wordsOf(identity ed25519.PublicKey) string { return enrol.Fingerprint(identity) }
+
+// leaveSite remembers that other hardware takes a site's place: nothing is sealed for what was there without asking.
+func (d *desk) leaveSite(ctx context.Context, hub *api.Client, site bundle.SiteID) {
+	known, err := openKnown("")
+	if err == nil {
+		var version api.Version
+		if version, err = hub.Version(ctx); err == nil {
+			if now, _ := known.words(version.Fleet, site); now != "" {
+				known.note(version.Fleet, site, left+now)
+				err = known.save(d)
+			}
+		}
+	}
+	if err != nil {
+		d.sayf("warning: it is not noted for holdfast secret that %s is replaced: %v", site, err)
+	}
+}
 
 // noteSites remembers the words of sites that the operator has just made or approved. Where that fails it says so: secret set asks for the words then.
 func (d *desk) noteSites(ctx context.Context, hub *api.Client, words map[bundle.SiteID]string) {

@@ -228,14 +228,18 @@ func (a *acceptance) recipients(d *desk, fleet string, sites []api.Site) ([]secr
 	var refusals []string
 	for _, s := range sites {
 		r, words, err := recipientOf(s)
-		was := known.words(fleet, s.ID)
+		was, before := known.words(fleet, s.ID)
 		switch {
 		case err != nil:
 			refusals = append(refusals, fmt.Sprintf("site %s: %v", s.ID, err))
 		case was == words:
-		case accepted[string(s.ID)] == words, was == "" && a.all:
+		case accepted[string(s.ID)] == words, was == "" && before == "" && a.all:
 			known.note(fleet, s.ID, words)
 			d.sayf("site %s: noted as %s", s.ID, words)
+		case before == words:
+			refusals = append(refusals, fmt.Sprintf("site %s: it is being replaced, and has not spoken with a new key yet: %s are the old hardware's words", s.ID, words))
+		case before != "":
+			refusals = append(refusals, fmt.Sprintf("site %s: it was replaced: its words were %s and are %s now", s.ID, before, words))
 		case was == "":
 			refusals = append(refusals, fmt.Sprintf("site %s: not known here; the hub says its words are %s", s.ID, words))
 		default:

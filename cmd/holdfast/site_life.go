@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +97,10 @@ func newSiteReplace(d *desk) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "replace ID -o FILE", Short: "Let other hardware take a site's place: same name, labels and bundles, new key",
 		Long: `Write an enrolment file with which one other device takes the site's place: same name, same labels, same bundles, a key of its own. When it is
-approved, the old key is shut out for good. What that takes away is shown first; the file alone takes nothing away, so a script is not asked.`,
+approved, the old key is shut out for good. What that takes away is shown first; the file alone takes nothing away, so a script is not asked.
+
+Secrets were sealed for the old hardware's key and stay shut for the new one, so they are named here: seal them again once the new hardware has spoken. If the old hardware may be in other hands,
+it has their values: give them others.`,
 		Example: "  holdfast site replace shop-berlin -o enrol.json",
 	}
 	var shared tokenFlags
@@ -119,7 +123,16 @@ approved, the old key is shut out for good. What that takes away is shown first;
 				return err
 			}
 		}
-		return d.writeToken(shared, func() (api.TokenGrant, error) { return hub.ReplaceSite(ctx, id, request) })
+		site, err := hub.Site(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := d.writeToken(shared, func() (api.TokenGrant, error) { return hub.ReplaceSite(ctx, id, request) }); err != nil {
+			return err
+		}
+		d.leaveSite(ctx, hub, id)
+		d.saySealed(site)
+		return nil
 	})
 	run := verb.RunE
 	verb.RunE = func(cmd *cobra.Command, args []string) error {
@@ -129,6 +142,21 @@ approved, the old key is shut out for good. What that takes away is shown first;
 		return run(cmd, args)
 	}
 	return verb
+}
+
+// saySealed names the secrets of a site that other hardware cannot open.
+func (d *desk) saySealed(site api.Site) {
+	var sealed []string
+	for _, b := range site.Assigned {
+		if ref, ok := secretOf(b.Name); ok {
+			sealed = append(sealed, ref.String())
+		}
+	}
+	if len(sealed) == 0 {
+		return
+	}
+	d.sayf("%d %s sealed for the old hardware alone: %s", len(sealed), plural(len(sealed), "secret"), strings.Join(sealed, ", "))
+	d.sayf("when the new hardware has spoken, seal each again: holdfast secret set NAMESPACE/NAME --site %s --accept %s=WORDS --from-file …", site.ID, site.ID)
 }
 
 func newSiteLabel(d *desk) *cobra.Command {

@@ -50,6 +50,11 @@ func (r SiteRecord) refusal() error {
 	return nil
 }
 
+// formerly says whether what came at the time is of hardware that was replaced since.
+func (r SiteRecord) formerly(at time.Time) bool {
+	return slices.ContainsFunc(r.Former, func(f FormerKey) bool { return !at.After(f.Until) })
+}
+
 func (r SiteRecord) status() string {
 	switch {
 	case r.Gone != nil:

@@ -374,6 +374,10 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 		summary.LastSeen = &heard
 	}
 	if state, at := s.ingest.Snapshot(); state != nil {
+		if s.record.formerly(at) && state.Sealing != nil {
+			own := *state
+			own.Sealing, state = nil, &own // nobody may seal for hardware that was replaced
+		}
 		summary.State, summary.StateAt = state, &at
 	}
 	summary.Events.Epoch, summary.Events.Upto = s.ingest.Window()

@@ -37,6 +37,8 @@ type Crowd struct {
 	Options func(o *link.Options)
 	// Link, where not nil, is put between a site's agent and its link. It is set before the first Join.
 	Link func(site bundle.SiteID, over fleetsync.Link) fleetsync.Link
+	// Workloads, where not nil, is what a site has instead of a cluster that is healthy at once. It is set before the first Join.
+	Workloads func(file fleetsync.SiteFile, key ed25519.PrivateKey, store fleetsync.Store) (edge.Workloads, error)
 
 	sites []*site
 
@@ -102,9 +104,14 @@ func (c *Crowd) Join(ctx context.Context, hub *api.Client, id bundle.SiteID, lab
 	if err != nil {
 		return err
 	}
-	s, err := c.start(grant, seed)
+	return c.Start(fleetsync.SiteFile{Site: grant.Site, Servers: grant.Servers, CA: grant.CA, JWT: grant.JWT, Seed: string(seed), HeartBeatSeconds: grant.HeartBeat, Trust: grant.Trust})
+}
+
+// Start starts the agent of a site that has its file.
+func (c *Crowd) Start(file fleetsync.SiteFile) error {
+	s, err := c.start(file)
 	if err != nil {
-		return fmt.Errorf("site %s: %w", id, err)
+		return fmt.Errorf("site %s: %w", file.Site, err)
 	}
 	c.mu.Lock()
 	c.sites = append(c.sites, s)
@@ -112,21 +119,21 @@ func (c *Crowd) Join(ctx context.Context, hub *api.Client, id bundle.SiteID, lab
 	return nil
 }
 
-func (c *Crowd) start(grant api.SiteGrant, seed []byte) (*site, error) {
+func (c *Crowd) start(file fleetsync.SiteFile) (*site, error) {
 	ca := x509.NewCertPool()
-	if !ca.AppendCertsFromPEM([]byte(grant.CA)) {
-		return nil, errors.New("the grant has no CA")
+	if !ca.AppendCertsFromPEM([]byte(file.CA)) {
+		return nil, errors.New("the site's file has no CA")
 	}
-	_, raw, err := nkeys.DecodeSeed(seed)
+	_, raw, err := nkeys.DecodeSeed([]byte(file.Seed))
 	if err != nil {
 		return nil, err
 	}
 	key := ed25519.NewKeyFromSeed(raw)
-	trust, err := edge.NewBelief(grant.Trust, key, zap.NewNop())
+	trust, err := edge.NewBelief(file.Trust, key, zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
-	options := link.Options{Site: grant.Site, Servers: grant.Servers, CA: ca, JWT: grant.JWT, Seed: string(seed)}
+	options := link.Options{Site: file.Site, Servers: file.Servers, CA: ca, JWT: file.JWT, Seed: file.Seed}
 	if c.Options != nil {
 		c.Options(&options)
 	}
@@ -136,12 +143,19 @@ func (c *Crowd) start(grant api.SiteGrant, seed []byte) (*site, error) {
 	}
 	var hub fleetsync.Link = dialed
 	if c.Link != nil {
-		hub = c.Link(grant.Site, hub)
+		hub = c.Link(file.Site, hub)
+	}
+	store := memstore.New()
+	var workloads edge.Workloads = &idle{crowd: c}
+	if c.Workloads != nil {
+		if workloads, err = c.Workloads(file, key, store); err != nil {
+			return nil, err
+		}
 	}
 	agent := edge.New(edge.Options{
-		Site:  &fleetsync.SiteFile{Site: grant.Site, HeartBeatSeconds: grant.HeartBeat},
-		Trust: trust, Signatures: cosign.Verifier{}, Store: memstore.New(), Link: hub, Workloads: &idle{crowd: c},
-		Key: key, Version: "bench", Epoch: epochOf(grant.Site), Log: zap.NewNop(),
+		Site:  &fleetsync.SiteFile{Site: file.Site, HeartBeatSeconds: file.HeartBeatSeconds},
+		Trust: trust, Signatures: cosign.Verifier{}, Store: store, Link: hub, Workloads: workloads,
+		Key: key, Version: "bench", Epoch: epochOf(file), Log: zap.NewNop(),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s := &site{stop, make(chan struct{})}
@@ -149,14 +163,17 @@ func (c *Crowd) start(grant api.SiteGrant, seed []byte) (*site, error) {
 		defer close(s.done)
 		defer hub.Close()
 		if err := agent.Run(ctx); err != nil {
-			err = fmt.Errorf("site %s: %w", grant.Site, err)
+			err = fmt.Errorf("site %s: %w", file.Site, err)
 			c.failed.CompareAndSwap(nil, &err)
 		}
 	}()
 	return s, nil
 }
 
-func epochOf(site bundle.SiteID) string { return bundle.DigestOf([]byte(site)).Hex()[:32] }
+// epochOf is one for each site and device.
+func epochOf(file fleetsync.SiteFile) string {
+	return bundle.DigestOf([]byte(file.Site + " " + bundle.SiteID(file.Seed))).Hex()[:32]
+}
 
 // idle is the workloads of a site without a cluster: what is verified is applied and healthy at once.
 type idle struct {
