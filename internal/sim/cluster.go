@@ -28,6 +28,7 @@ func (s *site) run(r fleetsync.Run) {
 	if !r.Remove && !s.truth.begun[name][r.Bundle.Digest] {
 		s.w.broken("F03: %s applies %s@%s without a durable intent", s.id, name, r.Bundle.Version)
 	}
+	s.mayRun(r, c)
 	if s.w.hub.engine != nil {
 		s.w.hub.engine.applying(s, r)
 	}
@@ -36,6 +37,18 @@ func (s *site) run(r fleetsync.Run) {
 		ran := fleetsync.Ran{Name: name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeApplied, Objects: 3}
 		if s.w.chance(s.w.cfg.Rejected) {
 			ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeRejected, "Rejected", "the API server says no"
+			life := s.life
+			s.step(ran)
+			if s.life == life && c.watched != "" {
+				s.tellHealth(fleetsync.Run{Bundle: fleetsync.AssignedBundle{Name: name, Digest: c.applied}, Spec: c.watched})
+			}
+			return
+		}
+		if !r.Remove && s.suspicious(c, r) {
+			if s.truth.judged.kept[name].Phase == fleetsync.PhaseReverting {
+				s.w.broken("halt: the way of %s back to %s@%s is halted", s.id, name, r.Bundle.Version)
+			}
+			ran.Outcome, ran.Reason, ran.Message = fleetsync.OutcomeHalted, "Empties", "it deletes most of what is there"
 			life := s.life
 			s.step(ran)
 			if s.life == life && c.watched != "" {
@@ -84,6 +97,11 @@ func (s *site) tellHealth(r fleetsync.Run) {
 			s.step(in)
 			return
 		}
+		if s.w.hub.offers[r.Bundle.Digest].confirm > 0 { // it may wait for the hub, and count as good later or never
+			c.good[r.Bundle.Digest] = true
+			s.step(in)
+			return
+		}
 		s.learn(&c.good, r.Bundle.Digest, in)
 	})
 }
@@ -91,6 +109,10 @@ func (s *site) tellHealth(r fleetsync.Run) {
 // orders are what a durable record says of a bundle.
 type orders struct {
 	Intent, Applied, Good *struct{ Bundle fleetsync.AssignedBundle }
+	Quarantined           string
+	Phase                 fleetsync.Phase
+	Reason                string
+	Confirm               *struct{}
 }
 
 // remembered notes what a durable record says, and checks that what is begun for the first time is what the site was ordered, and not withdrawn by
@@ -104,10 +126,12 @@ func (s *site) remembered(name bundle.Name, o orders, ordered map[bundle.Digest]
 		}
 	}
 	s.truth.begun[name] = now
+	s.judgedRecord(name, o)
 	if o.Intent == nil || before[o.Intent.Bundle.Digest] {
 		return
 	}
 	b := o.Intent.Bundle
+	s.mayBegin(b)
 	if !ordered[b.Digest] {
 		s.w.broken("F20: %s begins %s@%s, which its newest order does not name", s.id, b.Name, b.Version)
 	}
@@ -134,7 +158,7 @@ func (s *site) apply(r fleetsync.Run, c *installed, ran *fleetsync.Ran) {
 	}
 	if c.applied != digest {
 		ran.Changed = 3
-		c.edited = false // what was edited is applied anew
+		c.edited, c.at = false, s.w.now // what was edited is applied anew
 	}
 	c.applied, c.watched, c.forgotten = digest, r.Spec, false
 	c.highest = max(c.highest, genuine.counter)
@@ -157,6 +181,7 @@ func (s *site) noticeEdit(name bundle.Name) {
 }
 
 func (s *site) correct(c fleetsync.Correct) {
+	s.mayCorrect(c)
 	s.after(time.Second, func() {
 		s.installed[c.Name].edited = false
 		s.step(fleetsync.Corrected{Name: c.Name, Drift: c.Drift})

@@ -89,12 +89,13 @@ func (s *site) retry() {
 func (s *site) mendDisk() {
 	if s.refusing {
 		s.w.say("%s: the disk takes writes again", s.id)
-		s.refusing = false
+		s.refusing, s.mended = false, s.w.now
 	}
 }
 
 func (s *site) commit(records []fleetsync.Record) {
 	epoch := s.edge.Epoch()
+	s.truth.judged.before()
 	if s.truth.recorded[epoch] == nil {
 		s.truth.recorded[epoch] = map[uint64]fleetsync.Event{}
 	}
@@ -123,6 +124,10 @@ func (s *site) commit(records []fleetsync.Record) {
 		case r.Key == fleetsync.RecordPrefix+"assignment":
 			s.ordered(r.Value)
 			maps.Copy(ordered, s.truth.ordered)
+		case r.Key == fleetsync.RecordPrefix+"busy":
+			s.busyRecord(r.Value)
+		case r.Key == fleetsync.RecordPrefix+"overrides":
+			s.overridesRecord(r.Value)
 		}
 		s.disk.records[r.Key] = r.Value
 	}
@@ -146,6 +151,7 @@ func (s *site) ordered(sealed []byte) {
 	clear(s.truth.ordered)
 	for _, b := range a.Bundles {
 		s.truth.ordered[b.Digest] = true
+		s.truth.judged.accepted[b.Digest] = s.truth.judged.accepted[b.Digest] || b.AcceptLoss
 	}
 }
 
@@ -158,6 +164,7 @@ func (s *site) damage() {
 	s.disk = fresh
 	clear(s.truth.ordered)
 	clear(s.truth.begun)
+	s.truth.judged.forget()
 	s.refusing = false
 	for _, c := range s.installed { // nothing is remembered of what was applied and what was good
 		c.forgotten, c.good[""], c.finished[""] = true, true, true
@@ -205,6 +212,8 @@ func (s *site) right(name bundle.Name) error {
 		return fmt.Errorf("nothing is wanted of %s and %s is still applied", name, c.applied.Short())
 	case want == "" || right || !s.w.hub.believable(r) && !s.truth.begun[name][want] || r.counter < s.edge.Marks()[name].Counter:
 		return nil
+	case s.excused(name, want):
+		return nil
 	case r.requires != "" && (s.installed[r.requires].applied == "" || s.installed[r.requires].forgotten || s.w.hub.offers[s.w.hub.wanted[s.id][r.requires]].bad || s.installed[r.requires].applied != s.w.hub.wanted[s.id][r.requires]):
 		return nil // what it needs is not there, or not as it should be
 	}
@@ -241,10 +250,5 @@ func (s *site) delivered() error {
 }
 
 func (s *site) covered(epoch string, n uint64) bool {
-	for key, ev := range s.w.hub.counted[s.id] {
-		if ev.Covers(n) && strings.HasPrefix(key, epoch+"/") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.w.hub.gaps[s.id], func(g gap) bool { return g.epoch == epoch && g.Covers(n) })
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -32,9 +33,11 @@ type hub struct {
 	sealed  map[bundle.SiteID]sealed
 	// Truth, for the invariants.
 	counted map[bundle.SiteID]map[string]fleetsync.Event // by epoch and sequence
-	heard   map[bundle.SiteID]time.Time                  // something arrived
-	lost    map[bundle.SiteID]map[string]bool            // acknowledged, and gone with a restore
-	refused map[bundle.SiteID]bool                       // the site says that it refuses the order
+	gaps    map[bundle.SiteID][]gap
+	heard   map[bundle.SiteID]time.Time       // something arrived
+	lost    map[bundle.SiteID]map[string]bool // acknowledged, and gone with a restore
+	refused map[bundle.SiteID]bool            // the site says that it refuses the order
+	cloned  map[bundle.SiteID]bool            // two copies of one epoch were alive, so that it is not one chain
 
 	// The desk: what was released, and whom the root believes.
 	genuine    map[bundle.Digest]release
@@ -62,6 +65,12 @@ type report struct {
 	batch *fleetsync.EventBatch
 }
 
+// gap is a gap event that arrived.
+type gap struct {
+	epoch string
+	fleetsync.Event
+}
+
 type acked struct {
 	fleetsync.Ack
 	at time.Time
@@ -81,7 +90,7 @@ func newHub(w *World) *hub {
 		w: w, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), up: true,
 		disk:    &hubDisk{assignments: map[bundle.SiteID]fleetsync.Assignment{}, acks: map[bundle.SiteID]acked{}},
 		genuine: map[bundle.Digest]release{}, offers: map[bundle.Digest]release{}, newest: map[bundle.Name]bundle.Counter{},
-		wanted: map[bundle.SiteID]map[bundle.Name]bundle.Digest{}, lost: map[bundle.SiteID]map[string]bool{}, heard: map[bundle.SiteID]time.Time{}, refused: map[bundle.SiteID]bool{},
+		wanted: map[bundle.SiteID]map[bundle.Name]bundle.Digest{}, lost: map[bundle.SiteID]map[string]bool{}, heard: map[bundle.SiteID]time.Time{}, refused: map[bundle.SiteID]bool{}, cloned: map[bundle.SiteID]bool{},
 	}
 	h.chain = []*verify.Trust{trust(0, nil)}
 	h.begin()
@@ -99,7 +108,7 @@ func (d *hubDisk) clone() *hubDisk {
 func (h *hub) begin() {
 	h.up, h.next = true, 0
 	h.ingest, h.hello, h.sealed = map[bundle.SiteID]*fleetsync.Ingest{}, map[bundle.SiteID]beat{}, map[bundle.SiteID]sealed{}
-	h.counted = map[bundle.SiteID]map[string]fleetsync.Event{}
+	h.counted, h.gaps = map[bundle.SiteID]map[string]fleetsync.Event{}, map[bundle.SiteID][]gap{}
 	newest := map[bundle.SiteID]int{}
 	for i, r := range h.disk.reports {
 		if r.state != nil {
@@ -258,6 +267,7 @@ func (h *hub) release(name bundle.Name) release {
 	}
 	r := newRelease(name, h.newest[name], requires, h.generation)
 	r.bad = h.w.chance(h.w.cfg.Bad)
+	h.w.character(&r)
 	h.genuine[r.digest], h.offers[r.digest] = r, r
 	return r
 }
@@ -317,13 +327,15 @@ func (h *hub) assign(id bundle.SiteID) {
 
 // order signs an assignment, above what the site is known to have already.
 func (h *hub) order(id bundle.SiteID, order map[bundle.Name]bundle.Digest) uint64 {
-	a := fleetsync.Assignment{Site: id, Issued: h.w.now, Sequence: h.disk.assignments[id].Sequence + 1}
+	a := fleetsync.Assignment{Site: id, Zone: siteZone, Issued: h.w.now, Sequence: h.disk.assignments[id].Sequence + 1}
 	if state, _ := h.of(id).Snapshot(); state != nil {
 		a.Sequence = max(a.Sequence, state.Assignment+1)
 	}
 	for _, name := range names {
 		if d := order[name]; d != "" {
-			a.Bundles = append(a.Bundles, fleetsync.AssignedBundle{Name: name, Version: h.offers[d].version, Digest: d})
+			b := fleetsync.AssignedBundle{Name: name, Version: h.offers[d].version, Digest: d}
+			h.w.conditions(&b)
+			a.Bundles = append(a.Bundles, b)
 		}
 	}
 	h.wanted[id] = order
@@ -342,6 +354,13 @@ func (h *hub) place(a fleetsync.Assignment) {
 func describe(a fleetsync.Assignment) (text string) {
 	for _, b := range a.Bundles {
 		text += fmt.Sprintf(" %s@%s", b.Name, b.Version)
+		if !b.ApplyBy.IsZero() {
+			text += " before " + b.ApplyBy.Format(timeFormat)
+		}
+		if b.Schedule != nil {
+			raw, _ := json.Marshal(b.Schedule)
+			text += " " + string(raw)
+		}
 	}
 	return text
 }
@@ -468,8 +487,13 @@ func (h *hub) fold(r report) {
 		h.w.broken("events of %s refused: %v", r.site, err)
 		return
 	}
-	if folded.Broken != 0 {
+	if folded.Broken != 0 && !h.cloned[r.site] {
 		h.w.broken("P04: the chain of %s breaks at event %d of %s", r.site, folded.Broken, r.batch.Epoch)
+	}
+	for _, ev := range r.batch.Events { // also one in the place of an event that had arrived before: the hub's alarms tell it
+		if ev.Kind == fleetsync.EventGap {
+			h.gaps[r.site] = append(h.gaps[r.site], gap{r.batch.Epoch, ev})
+		}
 	}
 	for _, ev := range folded.New {
 		key := eventID(r.batch.Epoch, ev.Sequence)

@@ -27,6 +27,8 @@ type release struct {
 	requires  bundle.Name
 	bad       bool // never becomes healthy
 	withdrawn bool
+	empties   bool          // going to it or away from it is a suspicious plan
+	confirm   time.Duration // it affects the line: how soon the hub is to be reached
 }
 
 // generations is how many release keys there are, one after the other.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // Config is one world. Chances are per occasion, from 0 to 1.
@@ -46,6 +47,15 @@ type Config struct {
 	Rotate   float64 // a release key is replaced, each virtual minute
 	Withdraw float64 // a release is withdrawn, each virtual minute
 	Late     float64 // a report arrives a second time, days late
+
+	// What holds a site back, and what it judges by itself (judgement.go).
+	Hold       float64 // an order has a lease, a window or a blackout
+	Busy       float64 // somebody at a site says that it is busy, or takes it back, each virtual minute
+	Override   float64 // somebody declares an override or ends it, each virtual minute
+	Confirm    float64 // a release affects the line: the hub is to be reached after its apply
+	Empties    float64 // a release's plan is suspicious
+	Reboot     float64 // a start of the agent is one of the machine; 0: no machine knows its boots
+	FirstApply fleetsync.FirstApply
 
 	// Rollouts moves the sites by rollouts instead of single orders. Skew is how far the clock of the second hub replica is ahead.
 	Rollouts bool

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 var (
@@ -24,6 +26,10 @@ func world(seed uint64) Config {
 		Evil: pick(54, 0, 0.1), Rejected: pick(108, 0, 0.2), Pending: int(pick(216, 0, 40)), Bad: pick(2, 0, 0.3),
 		Disk: pick(5, 0, 0, 0.02), Damage: pick(7, 0, 0, 0, 0.01), Clock: pick(11, 0, 0.5), HubCrash: pick(13, 0, 0.01), Restore: pick(17, 0, 0, 0, 0.02),
 		Rotate: pick(19, 0, 0.02), Withdraw: pick(23, 0, 0.01), Late: pick(29, 0, 0.02),
+	}
+	if seed%3 == 1 { // orders with times and leases, people at the sites, releases that affect the line
+		c.Hold, c.Busy, c.Override, c.Confirm, c.Empties, c.Reboot = pick(3, 0.3, 0.6), pick(6, 0.02, 0.1), pick(12, 0.02, 0.1), pick(24, 0.3, 0), pick(4, 0, 0.3), 0.5
+		c.FirstApply = []fleetsync.FirstApply{"", "", fleetsync.FirstApplyUntilProvenExpired, fleetsync.FirstApplyDeny}[seed/3%4]
 	}
 	if seed%12 == 0 { // moved by rollouts
 		c.Rollouts, c.Sites, c.Length, c.Fair = true, 5, 3*time.Hour, 7*time.Hour

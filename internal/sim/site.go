@@ -2,6 +2,7 @@ package sim
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,11 +17,12 @@ import (
 
 // site is one agent with its disk, its link and its cluster. Disk and cluster outlive the agent.
 type site struct {
-	w      *World
-	id     bundle.SiteID
-	edge   *fleetsync.Edge
-	life   int // results of an earlier life's work are nobody's
-	clock  clock
+	w     *World
+	id    bundle.SiteID
+	edge  *fleetsync.Edge
+	life  int // results of an earlier life's work are nobody's
+	clock clock
+	machine
 	wake   time.Time
 	linked bool
 	disk   disk
@@ -50,6 +52,7 @@ type truth struct {
 	ordered  map[bundle.Digest]bool                 // by the newest durable assignment
 	begun    map[bundle.Name]map[bundle.Digest]bool // intended, applied or good by the durable record
 	marks    verify.Counters                        // highest that were durable
+	judged   judged
 }
 
 // installed is one bundle in the cluster.
@@ -59,6 +62,7 @@ type installed struct {
 	held    bool   // an apply of it is under way: nothing is told of health meanwhile
 	edited  bool
 	since   time.Time // edited
+	at      time.Time // what is applied became so
 	// forgotten: what was applied stood in a store that was damaged, and nothing is applied since: it is left alone.
 	forgotten bool
 	highest   bundle.Counter
@@ -71,7 +75,7 @@ type memory map[bundle.Digest]bool
 
 func newSite(w *World, id bundle.SiteID) *site {
 	s := &site{w: w, id: id, linked: true, disk: newDisk(), installed: map[bundle.Name]*installed{}}
-	s.truth = truth{recorded: map[string]map[uint64]fleetsync.Event{}, forgone: map[string]uint64{}, ordered: map[bundle.Digest]bool{}, begun: map[bundle.Name]map[bundle.Digest]bool{}, marks: verify.Counters{}}
+	s.truth = truth{recorded: map[string]map[uint64]fleetsync.Event{}, forgone: map[string]uint64{}, ordered: map[bundle.Digest]bool{}, begun: map[bundle.Name]map[bundle.Digest]bool{}, marks: verify.Counters{}, judged: newJudged()}
 	for _, name := range names {
 		s.installed[name] = &installed{good: memory{"": true}, finished: memory{"": true}}
 	}
@@ -86,6 +90,7 @@ func newDisk() disk {
 func (s *site) boot() {
 	s.life++
 	s.running, s.backlog, s.told = false, nil, false
+	before := s.clock
 	s.clock = s.w.newClock()
 	s.wake = time.Time{}
 	for _, c := range s.installed {
@@ -94,8 +99,9 @@ func (s *site) boot() {
 	s.edge = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: s.id, Agent: "sim", HubKeys: []ed25519.PublicKey{s.w.hub.key.Public().(ed25519.PublicKey)}, NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
 		Seed: fmt.Sprintf("%s-%d", s.id, s.life), HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
+		FirstApply: s.w.cfg.FirstApply, Zone: zone,
 	})
-	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks)}
+	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks), Boot: s.start(before)}
 	for _, key := range slices.Sorted(maps.Keys(s.disk.records)) {
 		if strings.HasPrefix(key, fleetsync.RecordPrefix) {
 			in.Records = append(in.Records, fleetsync.Record{Key: key, Value: s.disk.records[key]})
@@ -150,6 +156,8 @@ func (s *site) trouble() {
 	if w.chance(w.cfg.Damage) && s.edge != nil {
 		s.damage()
 	}
+	s.people()
+	s.confirmed()
 }
 
 func (s *site) setLink(up bool) {
@@ -330,7 +338,7 @@ func (s *site) fetch(f fleetsync.Fetch) fleetsync.Fetched {
 		in.Err = "stored, and reported as failed"
 		return in
 	}
-	in.Counter, in.Requires = m.Counter, m.Requires
+	in.Counter, in.Requires, in.ConfirmWithin = m.Counter, m.Requires, r.confirm
 	return in
 }
 
@@ -377,18 +385,19 @@ func (s *site) send(m fleetsync.Send) {
 		sent.Upto = batch.Events[len(batch.Events)-1].Sequence
 		r.batch = &batch
 	}
+	asked := s.w.now
 	s.after(10*time.Second, func() {
 		if err := s.reachable(); err != nil {
 			sent.Err = err.Error()
 			s.step(sent)
 			return
 		}
-		s.arrive(r, m.Hello)
+		s.arrive(r, m.Hello, asked)
 		if s.w.chance(s.w.cfg.Loss) {
-			s.w.at(s.w.soon(time.Minute/2), func() { s.arrive(r, m.Hello) })
+			s.w.at(s.w.soon(time.Minute/2), func() { s.arrive(r, m.Hello, asked) })
 		}
 		if s.w.chance(s.w.cfg.Late) {
-			s.w.at(s.w.soon(72*time.Hour), func() { s.arrive(r, nil) })
+			s.w.at(s.w.soon(72*time.Hour), func() { s.arrive(r, nil, asked) })
 		}
 		if s.w.chance(s.w.cfg.Crash / 4) {
 			s.crash("after a message arrived")
@@ -401,7 +410,8 @@ func (s *site) send(m fleetsync.Send) {
 	})
 }
 
-func (s *site) arrive(r report, hello *fleetsync.Hello) {
+// arrive gives the hub a message; asked is when it was sent.
+func (s *site) arrive(r report, hello *fleetsync.Hello, asked time.Time) {
 	switch h := s.w.hub; {
 	case !h.up:
 	case r.state != nil || r.batch != nil:
@@ -409,7 +419,11 @@ func (s *site) arrive(r report, hello *fleetsync.Hello) {
 	case hello != nil:
 		h.greet(s.id, *hello)
 		if hello.Nonce != "" && s.reachable() == nil {
-			s.deliver(fleetsync.Poked{Statement: h.fresh(s.id, hello.Nonce)}, time.Second)
+			answer := h.fresh(s.id, hello.Nonce)
+			s.after(time.Second, func() {
+				s.answered(asked)
+				s.step(fleetsync.Poked{Statement: answer})
+			})
 		}
 	}
 }
@@ -419,9 +433,17 @@ func (s *site) batch(from, to uint64) fleetsync.EventBatch {
 	var events []fleetsync.Event
 	epoch := s.edge.Epoch()
 	for n := from; n <= to && len(events) < fleetsync.MaxBatch; n++ {
-		if _, ok := s.disk.records[fleetsync.EventKey(n)]; ok {
-			events = append(events, s.truth.recorded[epoch][n])
+		raw, stored := s.disk.records[fleetsync.EventKey(n)]
+		if !stored {
+			continue
 		}
+		ev, known := s.truth.recorded[epoch][n]
+		if !known { // recorded in the epoch before
+			if err := json.Unmarshal(raw, &ev); err != nil {
+				s.w.broken("%s: event does not decode: %v", s.id, err)
+			}
+		}
+		events = append(events, ev)
 	}
 	if len(events) == 0 && len(s.backlog) == 0 {
 		s.w.broken("P04: %s: events %d to %d are to be sent and not on the disk", s.id, from, to)

@@ -18,10 +18,10 @@ const confirmRetry = 20 * time.Second
 
 // awaitHub makes an apply wait until the hub is reached again, proven by the answer to a nonce that was made after it (R14).
 func (e *Edge) awaitHub(now time.Time, h *held) {
-	if h.ConfirmWithin == 0 {
+	if h.Applied.Confirm == 0 {
 		return
 	}
-	confirm := e.clock.span(now, h.ConfirmWithin)
+	confirm := e.clock.span(now, h.Applied.Confirm)
 	h.Confirm, h.confirmFrom = &confirm, now
 	e.fresh.askAt, e.helloAt = now, now
 }
@@ -30,6 +30,7 @@ func (e *Edge) awaitHub(now time.Time, h *held) {
 func (e *Edge) reached(now, asked time.Time, out *Effects) {
 	for _, name := range e.names() {
 		h := e.bundles[name]
+		e.proven(now, name, h, asked, out)
 		if h.Confirm == nil || h.Want == nil || asked.Before(h.confirmFrom) || h.Phase != PhaseSettling && h.Phase != PhaseUnhealthy {
 			continue
 		}
@@ -41,6 +42,29 @@ func (e *Edge) reached(now, asked time.Time, out *Effects) {
 		}
 		e.enter(now, name, h, h.Phase, h.Reason, h.Message, out)
 	}
+}
+
+// proven lets what was applied count as good, also where another order is wanted by now.
+func (e *Edge) proven(now time.Time, name bundle.Name, h *held, asked time.Time, out *Effects) {
+	if h.Intent != nil || h.Applied == nil || h.Applied.Confirm == 0 || asked.Before(h.confirmFrom) {
+		return
+	}
+	h.Applied.Confirm = 0
+	if h.Confirm == nil && h.healthy && h.watched == h.Applied.Spec {
+		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
+	}
+	e.enter(now, name, h, h.Phase, h.Reason, h.Message, out)
+}
+
+// abandon gives up an apply that affects the line, was begun and is no longer wanted: what was applied before it is put back, because nobody would take it back
+// where it cuts the line.
+func (e *Edge) abandon(name bundle.Name, h *held, out *Effects) {
+	if h.Intent == nil || h.Intent.Confirm == 0 || h.Intent.Spec == h.Want.Spec || h.Applied == nil || h.Phase == PhaseReverting || e.running == name {
+		return
+	}
+	h.watched = ""
+	h.drop()
+	out.Persist = append(out.Persist, record(bundleKey(name), h))
 }
 
 // unconfirmed goes back where the hub was not reached in time, and asks again before that.

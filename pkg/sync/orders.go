@@ -31,7 +31,8 @@ func (e *Edge) reordered(now time.Time, b AssignedBundle, h *held, out *Effects)
 
 // halt leaves in force what is, and does not try again before a new order.
 func (e *Edge) halt(now time.Time, in Ran, h *held, out *Effects) {
-	h.Intent, h.Quarantined = nil, h.Want.Spec
+	h.drop()
+	h.Quarantined = h.Want.Spec
 	e.enter(now, in.Name, h, PhaseHalted, in.Reason, in.Message, out)
 	e.say(now, out, e.about(h, in.Name, Event{Kind: EventHalted, Object: in.Object, Reason: in.Reason, Message: in.Message}))
 }

@@ -38,9 +38,10 @@ func (e *Edge) adopt(now time.Time, a Assignment, out *Effects) {
 		h.Want, h.Since = want, e.clock.at(now)
 		if h.inForce() && h.watched == want.Spec { // back before anything else began: it is there already
 			h.deadline, phase = now.Add(h.HealthTimeout), PhaseSettling
+			e.awaitHub(now, h)
 		}
 		e.enter(now, b.Name, h, phase, "", "", out)
-		if phase == PhaseSettling && h.healthy {
+		if phase == PhaseSettling && h.healthy && h.Confirm == nil {
 			e.current(now, b.Name, h, out)
 		}
 	}
@@ -98,15 +99,16 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	if due && h.Phase != PhaseRefused && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
 	}
+	e.abandon(name, h, out)
 	// What was in force before a restart is watched again until the new order can take over, and what is reverted to takes the place of what
 	// failed: by itself, also without a link.
-	if old := h.resumable(); old != nil && (h.watched == "" || h.Phase == PhaseReverting) && !h.resumeAt.After(now) {
+	if old := h.resumable(); old != nil && (h.watched == "" || h.Phase == PhaseReverting) && !h.resumeAt.After(now) && (old.Spec != h.Want.Spec || !h.retryAt.After(now)) {
 		if !h.loaded[old.Bundle.Digest] {
 			e.fetch(now, h, old, out)
 		} else if e.running == "" {
 			back := old.Bundle
 			// What was in force here is no loss, whatever the version that failed had brought beside it.
-			back.AcceptLoss = back.AcceptLoss || h.Intent == nil || h.Phase == PhaseReverting
+			back.AcceptLoss = back.AcceptLoss || h.Intent == nil && !old.Begun || h.Phase == PhaseReverting
 			e.run(name, Run{Bundle: back, Labels: old.Labels, Spec: old.Spec}, out)
 		}
 	}
@@ -153,7 +155,9 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 	if begun { // nothing new to record, so that it works with a full disk too
 		return
 	}
+	h.drop()
 	// Commit point: after this a crash finds the intent and repeats the apply, which changes only what is not yet so.
+	h.Want.Confirm = h.ConfirmWithin
 	h.Intent = h.Want
 	if h.Phase == PhaseFailed { // a repeat tells nothing new; its end does
 		out.Persist = append(out.Persist, record(bundleKey(name), h))
@@ -309,14 +313,21 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 		h.resumeAt = now.Add(pause(h.setbacks))
 		if h.Intent != nil && h.Intent.Spec == in.Spec { // it is finished later, also where a newer order came meanwhile that has to wait
 			h.watched = ""
+			if in.Outcome == OutcomeHalted { // and where it never may be, what was applied before it stays in force
+				h.drop()
+				out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
+			}
 		}
 		return
 	}
 	h.watched, h.setbacks = in.Spec, 0
+	if o := h.resumable(); o != nil && o.Spec == in.Spec {
+		o.Begun = false
+	}
 	if h.Intent == nil || h.Intent.Spec != in.Spec {
 		return
 	}
-	h.Applied, h.Intent = h.Intent, nil
+	h.Applied, h.Intent, h.confirmFrom = h.Intent, nil, now
 	h.Rendered, h.Objects, h.unhealthy, h.drifted = in.Rendered, in.Objects, nil, nil
 	if h.Phase == PhaseReverting {
 		back := h.Applied.Bundle
@@ -334,10 +345,14 @@ func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
 	}
 	h.attempts++
 	h.retryAt = now.Add(pause(h.attempts))
-	if in.Outcome == OutcomeRejected { // nothing was changed: what was applied before stays in force
-		h.Intent = nil
+	switch {
+	case in.Outcome == OutcomeRejected: // nothing was changed: what was applied before stays in force
+		h.drop()
+	case h.Intent != nil:
+		h.Intent.Begun = true
 	}
-	if h.Phase == PhaseFailed && h.Message == clip(in.Message) {
+	if h.Phase == PhaseFailed && h.Message == clip(in.Message) { // nothing new to tell; but a restart must not find an apply that was begun
+		out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
 		return
 	}
 	e.enter(now, in.Name, h, PhaseFailed, in.Reason, in.Message, out)
@@ -345,10 +360,11 @@ func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
 }
 
 func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
-	again := h.inForce() && h.Phase != PhaseFailed
+	again := h.inForce() && !h.Applied.Begun && h.Phase != PhaseFailed
 	h.watched, h.attempts, h.retryAt, h.setbacks = in.Spec, 0, time.Time{}, 0
 	h.Rendered, h.Objects = in.Rendered, in.Objects
 	h.Applied, h.Intent = h.Want, nil
+	h.Applied.Begun = false
 	h.unhealthy, h.drifted = nil, nil
 	if again && in.Changed == 0 && in.Pruned == 0 { // a restart: nothing to tell
 		switch h.Phase {
@@ -362,6 +378,7 @@ func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
 	}
 	h.deadline, h.healthy = now.Add(h.HealthTimeout), false
 	if !again {
+		h.Applied.Confirm = h.ConfirmWithin
 		e.awaitHub(now, h)
 	}
 	e.enter(now, in.Name, h, PhaseSettling, "", "waiting for the objects to become healthy", out)
@@ -400,7 +417,7 @@ func (e *Edge) healthSeen(now time.Time, in HealthSeen, out *Effects) {
 	}
 	healthy := len(in.Unhealthy) == 0
 	h.healthy = healthy
-	if healthy && h.Confirm == nil && h.Intent == nil && h.Applied != nil && h.Applied.Spec == in.Spec && (h.Good == nil || h.Good.Spec != in.Spec) {
+	if healthy && h.Confirm == nil && h.Intent == nil && h.Applied != nil && h.Applied.Confirm == 0 && h.Applied.Spec == in.Spec && (h.Good == nil || h.Good.Spec != in.Spec) {
 		// Also what is no longer wanted counts, once seen healthy: it is the newest to go back to.
 		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
 		e.enter(now, in.Name, h, h.Phase, h.Reason, h.Message, out)

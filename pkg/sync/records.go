@@ -45,6 +45,10 @@ type order struct {
 	Bundle AssignedBundle    `json:"bundle"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Spec   string            `json:"spec"`
+	// Confirm is how soon after its apply the hub is to be reached again; 0: it was, or it does not matter.
+	Confirm time.Duration `json:"confirm,omitempty"`
+	// Begun: some of it may be in the cluster, and its apply has not ended well.
+	Begun bool `json:"begun,omitempty"`
 }
 
 // held is what the edge keeps of one bundle name.
@@ -113,6 +117,15 @@ func (h *held) resumable() *order {
 	return h.Applied
 }
 
+// drop gives up an intent. What may be in the cluster of it is kept, where nothing else is to be.
+func (h *held) drop() {
+	if h.Applied == nil && h.Intent != nil && h.Intent.Begun {
+		begun := *h.Intent
+		h.Applied = &begun
+	}
+	h.Intent = nil
+}
+
 func bundleKey(name bundle.Name) string { return prefixBundle + string(name) }
 func markKey(name bundle.Name) string   { return prefixMark + string(name) }
 
@@ -147,6 +160,9 @@ func (e *Edge) restore(records []Record) error {
 		case strings.HasPrefix(r.Key, prefixBundle):
 			h := newHeld()
 			if err = json.Unmarshal(r.Value, h); err == nil {
+				if h.Intent != nil {
+					h.Intent.Begun = true
+				}
 				e.bundles[bundle.Name(strings.TrimPrefix(r.Key, prefixBundle))] = h
 			}
 		case strings.HasPrefix(r.Key, prefixMark):

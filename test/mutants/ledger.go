@@ -27,6 +27,28 @@ var ledger = []mutant{
 	{"what was in force is not watched after a restart", "pkg/sync/progress.go", `old != nil && (h.watched == "" || h.Phase == PhaseReverting)`, "old != nil && h.Phase == PhaseReverting", "pkg/sync", "TestEdgeTranscripts"},
 	{"an effect is carried out before its record is durable", "internal/edge/agent.go", "		waiting = append(waiting, effects)\n", "		a.carryOut(ctx, effects)\n", "internal/edge", "TestF03_NothingBeforeItsRecord"},
 
+	// What a site judges by itself.
+	{"something begins after its lease", "pkg/sync/hold.go", "		case !at.Before(b.ApplyBy):\n", "		case at.IsZero():\n", "internal/sim", "TestP03_SitesJudge"},
+	{"a lease is believed before anybody told the time", "pkg/sync/hold.go", "case untrusted && e.cfg.FirstApply != FirstApplyUntilProvenExpired:", "case untrusted && e.cfg.FirstApply == FirstApplyDeny:", "internal/sim", "TestP03_SitesJudge"},
+	{"windows are believed before anybody told the time", "pkg/sync/hold.go", "	if untrusted {\n", "	if untrusted && at.IsZero() {\n", "internal/sim", "TestP03_SitesJudge"},
+	{"the wall clock tells the time", "pkg/sync/clock.go", "	return !c.proven.IsZero() || c.boot.ID != \"\" && c.Boot == c.boot.ID", "	return !c.proven.IsZero() || c.boot.ID != \"\"", "internal/sim", "TestP03_SitesJudge"},
+	{"a site that may begin nothing without a link does", "pkg/sync/hold.go", "e.cfg.FirstApply == FirstApplyDeny && quality != TimeTrusted", "e.cfg.FirstApply == FirstApplyDeny && untrusted", "internal/sim", "TestP03_SitesJudge"},
+	{"windows are read in UTC", "pkg/sync/schedule.go", "	local := now.In(zone)\n", "	zone = time.UTC\n	local := now.In(zone)\n", "internal/sim", "TestP03_SitesJudge"},
+	{"a blackout is not looked at", "pkg/sync/schedule.go", "	for _, b := range s.Blackouts {\n		if end :=", "	for _, b := range s.Blackouts[:0] {\n		if end :=", "internal/sim", "TestP03_SitesJudge"},
+	{"a site is moved while it is busy", "pkg/sync/hold.go", "	return e.busyHold(now)\n", "	return hold{}\n", "internal/sim", "TestP03_SitesJudge"},
+	{"a busy signal ends with the agent", "pkg/sync/records.go", "		case r.Key == keyBusy:\n			err = json.Unmarshal(r.Value, &e.busy)\n", "", "internal/sim", "TestP03_SitesJudge"},
+	{"a lapsed lease stops corrections", "pkg/sync/progress.go", "	if !in.Left {\n", "	if !in.Left && (h.Want == nil || e.hold(now, h).reason != ReasonLeaseLapsed) {\n", "internal/sim", "TestP03_SitesJudge"},
+	{"an override is fought", "pkg/sync/progress.go", "is && !in.Left {", "is && in.Left {", "internal/sim", "TestP03_SitesJudge"},
+	{"what an override let stand is never put right", "pkg/sync/busy.go", "differs && h.overridden[object] {", "differs && h.overridden[d.Message] {", "internal/sim", "TestP03_SitesJudge"},
+	{"an apply that is not confirmed stands", "pkg/sync/confirm.go", "	if left := e.clock.left(now, *h.Confirm); left > 0 {", "	if left := e.clock.left(now, *h.Confirm); left > -time.Hour {", "internal/sim", "TestP03_SitesJudge"},
+	{"an unconfirmed apply counts as good", "pkg/sync/progress.go", " && h.Applied.Confirm == 0 &&", " &&", "pkg/sync", "TestEdgeTranscripts"},
+	{"a halted plan is tried again", "pkg/sync/orders.go", "	h.Quarantined = h.Want.Spec\n", "", "internal/sim", "TestP03_SitesJudge"},
+	{"a loss is accepted that no order accepts", "pkg/sync/progress.go", "	if begun { // nothing new to record", "	out.Run.Bundle.AcceptLoss = true\n	if begun { // nothing new to record", "internal/sim", "TestP03_SitesJudge"},
+	{"a way back is halted", "pkg/sync/progress.go", "			back.AcceptLoss = back.AcceptLoss || ", "			_ = back.AcceptLoss || ", "internal/sim", "TestP03_SitesJudge"},
+	{"the rest of a rejected apply is forgotten", "pkg/sync/records.go", "	if h.Applied == nil && h.Intent != nil && h.Intent.Begun {", "	if h.Applied == nil && h.Intent != nil && h.Intent.Spec == \"\" {", "pkg/sync", "TestEdgeTranscripts"},
+	{"a copy of a disk goes on in its epoch", "pkg/sync/outbox.go", "	if ack.Upto >= e.outbox.Next {", "	if ack.Upto >= MaxSequence {", "internal/sim", "TestT19_"},
+	{"the hub does not tell that two copies are alive", "pkg/sync/clones.go", "if epoch.last.After(later.first) &&", "if later.first.IsZero() &&", "internal/sim", "TestT19_"},
+
 	// What is told.
 	{"an event is forgotten before it is acknowledged", "pkg/sync/outbox.go", "beyond, size := o.at(o.Acked+1), 0", "beyond, size := len(o.entries), tailBytes", "internal/sim", "TestF02_"},
 	{"events are dropped without a gap record", "pkg/sync/outbox.go", "		records = append(records, r)\n		o.insert(o.at(gap.Sequence), gap, r)\n", "		o.insert(o.at(gap.Sequence), gap, r)\n", "internal/sim", "TestF14_"},
