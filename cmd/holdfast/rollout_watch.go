@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,37 +36,105 @@ func newRolloutWatch(d *desk) *cobra.Command {
 	return cmd
 }
 
-// tell asks again and again, and writes what is new in the trail.
+// tell writes what is new in the trail whenever the hub says that the rollout moved. A hub that tells nobody is asked again and again.
 func (d *desk) tell(ctx context.Context, hub *api.Client, id string) error {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	told, silent := 0, false // entries, those that fell out of the trail included
-	for first := true; ; first = false {
-		e, err := hub.ExplainRollout(ctx, id)
+	w := &rolloutWatcher{d: d, hub: hub, id: id}
+	stopped, err := w.look(ctx)
+	if err != nil || stopped {
+		return w.outOf(ctx, err)
+	}
+	for {
+		err := hub.Watch(ctx, api.WatchQuery{Kinds: []string{"rollouts"}, After: w.after}, func(n api.Note) error { return w.take(ctx, n) })
+		var refused *api.Error
 		switch {
-		case ctx.Err() != nil:
-		case err != nil && (first || explain(err).code != exitUnreachable):
-			return err
-		case err != nil && !silent:
-			d.sayf("%s; asking again", err)
+		case errors.Is(err, errStopped):
+			return nil
+		case err != nil && !errors.As(err, &refused) && !errors.Is(err, api.ErrUnreachable):
+			return w.outOf(ctx, err)
 		}
-		if silent = err != nil; err == nil {
-			if told, err = d.tellTrail(e, told); err != nil {
-				return err
-			}
-			switch e.Phase {
-			case rollout.Completed:
-				return nil
-			case rollout.Paused, rollout.Aborted:
-				return &failure{code: exitStopped, message: "rollout " + id + " is " + string(e.Phase) + ": " + e.Cause.Words(), hint: "holdfast rollout explain " + id}
-			}
-		}
+		// The watch ended, or there is none: this look stands in for it.
 		select {
 		case <-ctx.Done():
-			return &failure{code: exitFailed, message: "rollout " + id + " did not stop in time"}
-		case <-ticker.C:
+			return w.outOf(ctx, ctx.Err())
+		case <-time.After(pollEvery):
+		}
+		if stopped, err := w.look(ctx); err != nil || stopped {
+			return w.outOf(ctx, err)
 		}
 	}
+}
+
+// pollEvery is how often a hub is asked that does not tell.
+const pollEvery = time.Second
+
+// errStopped ends the watch of a rollout that completed.
+var errStopped = errors.New("the rollout has completed")
+
+// rolloutWatcher tells one rollout.
+type rolloutWatcher struct {
+	d   *desk
+	hub *api.Client
+	id  string
+
+	told   int    // entries of the trail, those that fell out of it included
+	seen   bool   // the hub has told of it before
+	silent bool   // and does not now, which was said
+	after  string // the watch goes on behind it
+}
+
+// take looks where a note may be about the rollout: one that only says that the watch has begun, too.
+func (w *rolloutWatcher) take(ctx context.Context, n api.Note) error {
+	if n.ID != "" {
+		w.after = n.ID
+	}
+	if n.Kind == "rollout" {
+		var about struct{ ID string }
+		if err := json.Unmarshal(n.Data, &about); err != nil {
+			return fmt.Errorf("the hub's watch: %w", err)
+		}
+		if about.ID != w.id {
+			return nil
+		}
+	}
+	stopped, err := w.look(ctx)
+	if err == nil && stopped {
+		return errStopped
+	}
+	return err
+}
+
+// look asks where the rollout stands. That it was paused or aborted is an error, a hub that falls silent later is none.
+func (w *rolloutWatcher) look(ctx context.Context) (stopped bool, err error) {
+	e, err := w.hub.ExplainRollout(ctx, w.id)
+	if err != nil {
+		if !w.seen || ctx.Err() != nil || explain(err).code != exitUnreachable {
+			return false, err
+		}
+		if !w.silent {
+			w.silent = true
+			w.d.sayf("%s; asking again", err)
+		}
+		return false, nil
+	}
+	w.seen, w.silent = true, false
+	if w.told, err = w.d.tellTrail(e, w.told); err != nil {
+		return false, err
+	}
+	switch e.Phase {
+	case rollout.Completed:
+		return true, nil
+	case rollout.Paused, rollout.Aborted:
+		return false, &failure{code: exitStopped, message: "rollout " + w.id + " is " + string(e.Phase) + ": " + e.Cause.String(), hint: "holdfast rollout explain " + w.id}
+	}
+	return false, nil
+}
+
+// outOf says of what ended with the time that was given that it did.
+func (w *rolloutWatcher) outOf(ctx context.Context, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &failure{code: exitFailed, message: "rollout " + w.id + " did not stop in time"}
+	}
+	return err
 }
 
 func (d *desk) tellTrail(e rollout.Explanation, told int) (int, error) {

@@ -25,6 +25,17 @@ type note struct {
 	rollout *api.Rollout
 }
 
+// subject is what a later note says anew; an event's says nothing anew.
+func (n note) subject() string {
+	switch {
+	case n.event != nil:
+		return ""
+	case n.rollout != nil:
+		return "rollout " + n.rollout.ID
+	}
+	return "site " + string(n.site)
+}
+
 // feed is what happened last, numbered from 1, for those who watch. Nobody is waited for: who falls behind the ring is told that something is
 // missing, and looks at the lists again. Its methods may be called concurrently.
 type feed struct {
@@ -77,7 +88,7 @@ func (f *feed) close() {
 	f.closed = true
 }
 
-// after gives the notes after a number, of a site only the newest; missing says that some are gone. woken is closed when there are more,
+// after gives the notes after a number, of a site or a rollout only the newest; missing says that some are gone. woken is closed when there are more,
 // and closed says that there will not be.
 func (f *feed) after(number uint64) (notes []note, last uint64, missing bool, woken <-chan struct{}, closed bool) {
 	f.mu.Lock()
@@ -85,14 +96,12 @@ func (f *feed) after(number uint64) (notes []note, last uint64, missing bool, wo
 	if missing = f.last-number > feedSize; missing {
 		return nil, f.last, true, f.woken, f.closed
 	}
-	newest := map[bundle.SiteID]uint64{}
+	newest := map[string]uint64{}
 	for n := number + 1; n <= f.last; n++ {
-		if one := f.ring[n%feedSize]; one.event == nil && one.rollout == nil {
-			newest[one.site] = n
-		}
+		newest[f.ring[n%feedSize].subject()] = n
 	}
 	for n := number + 1; n <= f.last; n++ {
-		if one := f.ring[n%feedSize]; one.event != nil || one.rollout != nil || newest[one.site] == n {
+		if one := f.ring[n%feedSize]; one.event != nil || newest[one.subject()] == n {
 			notes = append(notes, one)
 		}
 	}

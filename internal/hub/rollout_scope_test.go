@@ -20,6 +20,8 @@ func TestT27_AScopeSeesTheRolloutsOfItsSites(t *testing.T) {
 		t.Fatal(err)
 	}
 	user, target := userOf(t, d.client, "sue", access.Viewer, access.Scope{Group: "south"})
+	told, _ := watch(t, target, "?kinds=rollouts", "")
+	next(t, told, "")
 	d.release("1.1.0", 2, map[int]rollout.Behaviour{2: rollout.DoesFail})
 	r := d.start("1.1.0", `{"waves":[{"name":"canary","sites":{"names":["shop-2"]},"soak":"0s"},{"name":"rest","soak":"0s","maxUnavailable":3}]}`)
 	if e := d.reaches(r.ID, rollout.Paused); len(e.Sites) != 1 || e.Cause.Sites[0] != "shop-2" {
@@ -59,6 +61,25 @@ func TestT27_AScopeSeesTheRolloutsOfItsSites(t *testing.T) {
 	}
 	if _, err := user.StartRollout(t.Context(), api.RolloutRequest{Bundle: r.Bundle, Plan: planOf(quick)}); refusalOf(t, err).Status != http.StatusForbidden {
 		t.Errorf("a user with a scope started a rollout: %v", err)
+	}
+
+	// What is told as it happens is the same part, and nothing of the rollout of others.
+	for phase := rollout.Phase(""); phase != rollout.Paused; {
+		one, _ := next(t, told, "rollout")
+		var part api.Rollout
+		if err := json.Unmarshal([]byte(one.data), &part); err != nil || part.ID != r.ID || part.Sites != 3 || strings.Contains(one.data, "shop-2") {
+			t.Fatalf("told %+v, %v", one, err)
+		}
+		phase = part.Phase
+	}
+	d.act(r.ID, "resume", api.RolloutAct{Why: "go on"})
+	for phase := rollout.Paused; phase == rollout.Paused; {
+		one, _ := next(t, told, "rollout")
+		var part api.Rollout
+		if err := json.Unmarshal([]byte(one.data), &part); err != nil || part.ID != r.ID {
+			t.Fatalf("told %+v, %v", one, err)
+		}
+		phase = part.Phase
 	}
 
 	b := newBrowser(t, d.h)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/access"
+	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
@@ -28,7 +30,7 @@ var (
 
 // getWatch tells what happens as server-sent events: "site" with a Site, "event" with a SiteEvent, "rollout" with a Rollout. After "reset" something is
 // missing, and the lists have to be read again; so are they after the first answer, which goes on from now. Last-Event-ID goes on from there.
-// That a site falls silent is no event: its lastSeen says so.
+// That a site falls silent is no event: its lastSeen says so. A user with a scope is told of the rollouts that touch the sites in it, each as far as it does.
 func (h *Hub) getWatch(w http.ResponseWriter, r *http.Request) {
 	sites, err := h.sitesAsked(r)
 	var kinds []string
@@ -50,7 +52,7 @@ func (h *Hub) getWatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	t := &teller{hub: h, w: w, control: http.NewResponseController(w), sites: sites, only: only, kinds: kinds, whole: user.scope.Empty()}
+	t := &teller{ctx: r.Context(), hub: h, w: w, control: http.NewResponseController(w), sites: sites, only: only, kinds: kinds, whole: user.scope.Empty()}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
@@ -95,6 +97,7 @@ func kindsAsked(r *http.Request) ([]string, error) {
 
 // teller writes to one watcher.
 type teller struct {
+	ctx     context.Context // of the request, with its user
 	hub     *Hub
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -150,10 +153,7 @@ func (t *teller) tell(notes []note, last uint64, missing bool) error {
 func (t *teller) of(n note) (kind string, value any) {
 	switch {
 	case n.rollout != nil:
-		if t.whole && slices.Contains(t.kinds, "rollouts") {
-			return "rollout", n.rollout
-		}
-		return "", nil
+		return t.ofRollout(n.rollout)
 	case n.event != nil && !slices.Contains(t.kinds, "events"), n.event == nil && !slices.Contains(t.kinds, "sites"):
 		return "", nil
 	case t.only != "" && n.site != t.only:
@@ -170,4 +170,23 @@ func (t *teller) of(n note) (kind string, value any) {
 	}
 	site, _ := t.hub.view.Site(t.hub.cfg.Now(), n.site)
 	return "site", site
+}
+
+// ofRollout is what of a rollout the watcher may see, as it is now. Where the store does not tell, the watcher has to look at the list again.
+func (t *teller) ofRollout(r *api.Rollout) (kind string, value any) {
+	switch {
+	case !slices.Contains(t.kinds, "rollouts"):
+		return "", nil
+	case t.whole:
+		return "rollout", r
+	}
+	part, err := t.hub.rolloutPart(t.ctx, r.ID, t.hub.inScope(t.ctx))
+	var unknown *api.Error
+	switch {
+	case errors.As(err, &unknown), err == nil && part.Sites == 0:
+		return "", nil
+	case err != nil:
+		return "reset", struct{}{}
+	}
+	return "rollout", part
 }
