@@ -72,7 +72,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringSliceVar(&o.accountsIn, "accounts-in", nil, "`namespaces` whose service accounts an assignment may name; default: every one that is not protected")
 	f.StringVar(&o.agent.bundle, "agent-bundle", "", "`name` of the bundle that upgrades this agent: it may touch nothing but the agent's Deployment; default: none")
 	f.StringVar(&o.agent.account, "agent-account", "holdfast-bundles/agent", "`namespace/name` of the service account that the bundle of --agent-bundle acts as")
-	f.StringVar(&o.agent.deployment, "agent-deployment", "holdfast-system/holdfast-edge", "`namespace/name` of the agent's Deployment")
+	f.StringVar(&o.agent.deployment, "agent-deployment", "holdfast-system/holdfast-edge", "`namespace/name` of the agent's Deployment; in a pod, Kubernetes Events beside it say what the agent does")
 	f.StringVar(&o.firstApply, "first-apply", string(fleetsync.FirstApplyLease), "what begins while nobody has told the time since the machine was started: deny (nothing, nor without a link), lease (only what has no lease), or until-proven-expired")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
@@ -114,7 +114,15 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(fmt.Errorf("cluster: %w", err), "give --kubeconfig FILE, or run in a pod with a service account")
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, StoreKey: o.storeKey, Namespace: podNamespace(o.kubeconfig), Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
+	namespace, beside := podNamespace(o.kubeconfig), ""
+	if namespace != "" {
+		_, name, err := deploymentName("--agent-deployment", o.agent.deployment)
+		if err != nil {
+			return err
+		}
+		beside = namespace + "/" + name
+	}
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, StoreKey: o.storeKey, Namespace: namespace, Deployment: beside, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
 	if err != nil {
 		return withHint(err)
 	}

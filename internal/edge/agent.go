@@ -60,6 +60,8 @@ type Options struct {
 	Metered    bool               // the line to the hub costs by the byte
 	Version    string
 	Epoch      string // for a new store: random, 32 hex digits
+	// Announce, where not nil, is told of events as they are recorded. It must not block.
+	Announce func(fleetsync.Event)
 	// Rest, where not nil, is called when a piece of work that took memory has come to its end.
 	Rest func()
 	Log  *zap.Logger
@@ -100,6 +102,9 @@ const askEvery = 50 * time.Minute
 func New(opts Options) *Agent {
 	if opts.Rest == nil {
 		opts.Rest = func() {}
+	}
+	if opts.Announce == nil {
+		opts.Announce = func(fleetsync.Event) {}
 	}
 	a := &Agent{opts: opts, mail: newMailbox(), words: make(chan word), ended: make(chan struct{}), saved: opts.Marks}
 	hub, former := opts.Trust.HubKeys()
@@ -263,7 +268,7 @@ func (a *Agent) turn(ctx context.Context, inputs ...fleetsync.Input) error {
 	return nil
 }
 
-// tell logs the events among records, for whoever stands before the site.
+// tell logs and announces the events among records, for whoever stands before the site.
 func (a *Agent) tell(records []fleetsync.Record) {
 	for _, r := range records {
 		var ev fleetsync.Event
@@ -271,6 +276,7 @@ func (a *Agent) tell(records []fleetsync.Record) {
 			continue
 		}
 		a.opts.Metrics.told(ev.Kind)
+		a.opts.Announce(ev)
 		fields := []zap.Field{zap.Uint64("seq", ev.Sequence)}
 		for _, word := range [][2]string{{"bundle", string(ev.Bundle)}, {"version", string(ev.Version)}, {"object", ev.Object}, {"reason", ev.Reason}, {"message", ev.Message}} {
 			if word[1] != "" {

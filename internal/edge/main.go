@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ type Config struct {
 	Dir          string // store and anchor; made where it is missing
 	StoreKey     string // where the store's key is; empty: Keyed says
 	Namespace    string // of the agent's pod; empty: it runs in none
+	Deployment   string // namespace/name of the agent's own: Kubernetes Events beside it say what it does; empty: none
 	Cluster      *rest.Config
 	Policy       Policy
 	FirstApply   fleetsync.FirstApply
@@ -104,9 +106,19 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return hinted{fmt.Errorf("cluster: %w", err), "--kubeconfig must name a file with an address and credentials of this site's cluster"}
 	}
+	var announce *announcer
+	if c.Deployment != "" {
+		conn, err := kube.Connect(c.Cluster)
+		if err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+		announce = newAnnouncer()
+		namespace, name, _ := strings.Cut(c.Deployment, "/")
+		go announce.run(ctx, who.file.Site, kube.Event{Namespace: namespace, Deployment: name}, conn.CreateEvent, c.Log)
+	}
 	c.Log.Info("holdfast-edge", zap.String("version", buildinfo.Version()), zap.String("site", string(who.file.Site)), zap.String("cluster", c.Cluster.Host))
 	for {
-		err := live(ctx, c, who, memory, cluster, metrics)
+		err := live(ctx, c, who, memory, cluster, metrics, announce)
 		var bad *unreadable
 		if ctx.Err() != nil || !errors.As(err, &bad) {
 			return err
@@ -119,7 +131,7 @@ func Main(ctx context.Context, c Config) error {
 }
 
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
-func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply.Cluster, metrics *Metrics) error {
+func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply.Cluster, metrics *Metrics, announce *announcer) error {
 	site := who.file
 	unbelieved, err := who.trust.Restore(m.store)
 	if err != nil {
@@ -140,7 +152,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log).Opening(sealing.Open)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Announce: announce.tell, Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

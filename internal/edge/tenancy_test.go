@@ -257,6 +257,7 @@ func TestT15_TheDefaultInstallationIsEnough(t *testing.T) {
 	}
 	x.mayNothingElse()
 	x.keepsTheStoreKey()
+	x.announces()
 	x.runs()
 }
 
@@ -281,7 +282,7 @@ func (x *installation) mayNothingElse() {
 		case "holdfast-bundles":
 			want = []string{"[impersonate] [] [serviceaccounts] []"}
 		case "holdfast-system":
-			want = []string{"[get patch] [] [secrets] [" + StoreKeySecret + "]"}
+			want = []string{"[get patch] [] [secrets] [" + StoreKeySecret + "]", "[create] [events.k8s.io] [events] []"}
 		}
 		if !slices.Equal(more, want) {
 			x.t.Errorf("in %s the agent may %q, want %q", namespace, more, want)
