@@ -12,10 +12,10 @@ import (
 )
 
 func newBackup() *cobra.Command {
-	var data, to, level string
+	var data, storeKey, to, level string
 	cmd := &cobra.Command{
 		Use: "backup --to FOLDER", Short: "Copy the store of a stopped hub into a new folder",
-		Long: `Copy the store of a stopped hub into a new folder, with digests.
+		Long: `Copy the store of a stopped hub into a new folder, with digests, sealed to the hub's key.
 
 A running hub makes backups by itself: holdfast-hub run --backup-to FOLDER. The keys in the data directory are not in a
 backup: they are secrets, and few. Keep a copy of them apart.`,
@@ -23,23 +23,31 @@ backup: they are secrets, and few. Keep a copy of them apart.`,
 			if to == "" {
 				return usageError{errors.New("--to: a folder is needed")}
 			}
-			return withStore(cmd, data, level, func(store *hub.StoppedStore) error {
-				made, err := store.Backup(cmd.Context(), to)
-				if err != nil {
-					return err
-				}
-				return told(cmd, made)
-			})
+			keyed, err := keyedData(data, storeKey, level)
+			if err != nil {
+				return err
+			}
+			store, err := hub.OpenStopped(cmd.Context(), keyed)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			made, err := store.Backup(cmd.Context(), to)
+			if err != nil {
+				return err
+			}
+			return told(cmd, made)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", defaultData, "`directory` of the hub's keys and store")
+	cmd.Flags().StringVar(&storeKey, "store-key", "", storeKeyUsage)
 	cmd.Flags().StringVar(&to, "to", "", "new `folder` for the backup")
 	cmd.Flags().StringVar(&level, "log-level", "error", "`level`: debug, info, warn or error")
 	return cmd
 }
 
 func newRestore() *cobra.Command {
-	var data, from, level string
+	var data, storeKey, from, level string
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "restore --from FOLDER --yes", Short: "Put a backup in the place of a stopped hub's store",
@@ -47,7 +55,7 @@ func newRestore() *cobra.Command {
 
 What the hub learned after the backup is gone from it. Sites go on with what they have: they send again what they still keep
 of their events, sites with newer assignments than the restored hub knows are flagged, and nothing rolls back by itself.
-A restore that was cut off is repeated whole.`,
+A restore that was cut off has changed nothing, and is repeated whole.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from == "" {
 				return usageError{errors.New("--from: the folder of a backup is needed")}
@@ -62,15 +70,18 @@ A restore that was cut off is repeated whole.`,
 				}
 				return usageError{errors.New("this would replace the hub's store: --yes does it")}
 			}
-			return withStore(cmd, data, level, func(store *hub.StoppedStore) error {
-				if _, err := store.Restore(cmd.Context(), from); err != nil {
-					return err
-				}
-				return told(cmd, backup)
-			})
+			keyed, err := keyedData(data, storeKey, level)
+			if err != nil {
+				return err
+			}
+			if _, err := hub.Restore(cmd.Context(), keyed, from); err != nil {
+				return err
+			}
+			return told(cmd, backup)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", defaultData, "`directory` of the hub's keys and store")
+	cmd.Flags().StringVar(&storeKey, "store-key", "", storeKeyUsage)
 	cmd.Flags().StringVar(&from, "from", "", "`folder` of the backup")
 	cmd.Flags().BoolVar(&yes, "yes", false, "replace the store")
 	cmd.Flags().StringVar(&level, "log-level", "error", "`level`: debug, info, warn or error")
@@ -98,17 +109,13 @@ func newSettle() *cobra.Command {
 	return cmd
 }
 
-func withStore(cmd *cobra.Command, data, level string, do func(*hub.StoppedStore) error) error {
+// keyedData is the directory of a stopped hub.
+func keyedData(data, storeKey, level string) (hub.Keyed, error) {
 	log, err := newLogger(level, "console")
 	if err != nil {
-		return usageError{err}
+		return hub.Keyed{}, usageError{err}
 	}
-	store, err := hub.OpenStopped(cmd.Context(), data, log)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	return do(store)
+	return hub.Keyed{Dir: data, StoreKey: storeKey, Log: log}, nil
 }
 
 // told prints what a backup holds.

@@ -32,7 +32,7 @@ const defaultData = "holdfast-hub-data"
 
 // runOptions are the flags of run.
 type runOptions struct {
-	data, trust           string
+	data, trust, storeKey string
 	onlineKeys            []string
 	listenNATS, listenAPI string
 	listenWebSocket       string
@@ -58,6 +58,7 @@ func newRun() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.data, "data", defaultData, "`directory` of the hub's keys and store")
+	flags.StringVar(&o.storeKey, "store-key", "", storeKeyUsage)
 	flags.StringVar(&o.trust, "trust", "", "`folder` with the fleet's root of trust: who may release what (made by holdfast init)")
 	flags.StringSliceVar(&o.onlineKeys, "online-key", nil, "private key `file` that the root of trust names for this hub, repeatable for a rotation (default online.key in the folder of --trust)")
 	flags.StringVar(&o.listenNATS, "listen-nats", "0.0.0.0:4222", "`address` for the sites")
@@ -140,7 +141,7 @@ func (o runOptions) config() (hub.Config, error) {
 		return hub.Config{}, usageError{err}
 	}
 	cfg := hub.Config{
-		DataDir: o.data, ListenNATS: o.listenNATS, ListenWebSocket: o.listenWebSocket, ListenAPI: o.listenAPI, Hosts: o.hosts, SiteURLs: o.siteURLs,
+		DataDir: o.data, StoreKey: o.storeKey, ListenNATS: o.listenNATS, ListenWebSocket: o.listenWebSocket, ListenAPI: o.listenAPI, Hosts: o.hosts, SiteURLs: o.siteURLs,
 		Signatures: cosign.Verifier{}, HeartBeat: o.heartBeat, Prometheus: o.prometheus, Log: log,
 	}
 	if o.prometheus != "" {

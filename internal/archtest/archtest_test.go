@@ -38,6 +38,8 @@ var rules = []rule{
 		"what is sealed and opened depends on nobody's code but ours and the standard library's, and goes nowhere by itself"},
 	{"internal/wholefile", []string{thirdParty, "net", module + "pkg", module + "internal", module + "cmd"},
 		"files are read and written by nothing but the standard library"},
+	{"internal/vault", []string{"net/http", "github.com/nats-io", "github.com/dgraph-io", "k8s.io", module + "pkg", module + "internal/hub", module + "internal/bus", module + "cmd"},
+		"the hub's key is made, sealed and opened by the standard library and age alone"},
 	{"internal/enrol", []string{thirdParty, "net/http", module + "internal", module + "cmd"},
 		"who becomes a site is decided without I/O and without anyone else's code"},
 	{"internal/enrol/device", []string{module + "internal/hub", module + "internal/api", module + "internal/bus"},

@@ -22,11 +22,12 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 )
 
-// A backup is a folder: for each stream the server's own snapshot, which keeps sequences and times, and, written last, an index with their digests. A folder
-// without a whole index is no backup.
+// A backup is a folder: for each stream the server's own snapshot, which keeps sequences and times, sealed, and, written last, an index with their digests. A folder
+// without a whole index is no backup. The server decrypts what it takes a snapshot of: without a Sealing a backup is in the clear, whatever the store is.
 const (
 	backupIndex    = "backup.json"
-	backupSchema   = "holdfast.dev/backup/v1"
+	backupClear    = "holdfast.dev/backup/v1" // made before backups were sealed, and of a bus that has no key
+	backupSealed   = "holdfast.dev/backup/v2"
 	maxBackupIndex = 4 << 20
 	backupChunk    = 128 << 10
 	// backupPatience is how long the server may take over one chunk.
@@ -35,12 +36,23 @@ const (
 
 // Backup says what a backup holds.
 type Backup struct {
-	Schema  string         `json:"schema"`
-	Time    time.Time      `json:"time"`
-	Streams []BackupStream `json:"streams"`
+	Schema string    `json:"schema"`
+	Time   time.Time `json:"time"`
+	// SealedTo names the key that opens the snapshots, and Key is that key, itself sealed. Both are empty where they are in the clear.
+	SealedTo string          `json:"sealed_to,omitempty"`
+	Key      json.RawMessage `json:"key,omitempty"`
+	Streams  []BackupStream  `json:"streams"`
 }
 
-// BackupStream is one stream of a backup.
+// Sealing seals what a backup holds and opens it.
+type Sealing interface {
+	Name() string
+	// Seal writes to w what only Open reads; it is whole after Close.
+	Seal(w io.Writer) (io.WriteCloser, error)
+	Open(r io.Reader) (io.Reader, error)
+}
+
+// BackupStream is one stream of a backup. Size and digest are of the file.
 type BackupStream struct {
 	Name     string          `json:"name"`
 	Messages uint64          `json:"messages"`
@@ -50,18 +62,21 @@ type BackupStream struct {
 	State    json.RawMessage `json:"state"`
 }
 
-// Backup writes all streams into a folder, which it makes and which must not exist. Streams are taken one after another while the hub goes on, and what
+// Backup writes all streams into a folder, which it makes and which must not exist. They are sealed if sealing is not nil; key is the sealing's own key, sealed, and goes along. Streams are taken one after another while the hub goes on, and what
 // proves that something else is there before that: acknowledgements before events, the catalog before bundles.
-func (h *Hub) Backup(ctx context.Context, dir string, now time.Time) (b Backup, err error) {
+func (h *Hub) Backup(ctx context.Context, dir string, now time.Time, sealing Sealing, key json.RawMessage) (b Backup, err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return b, fmt.Errorf("backup: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return b, fmt.Errorf("backup: %w", err)
 	}
-	b = Backup{Schema: backupSchema, Time: now.UTC().Truncate(time.Second)}
+	b = Backup{Schema: backupClear, Time: now.UTC().Truncate(time.Second)}
+	if sealing != nil {
+		b.Schema, b.SealedTo, b.Key = backupSealed, sealing.Name(), key
+	}
 	for i := len(stream.Rules) - 1; i >= 0; i-- { // stream.Rules name what is spoken of before what speaks of it
-		taken, err := h.backupStream(ctx, stream.Rules[i].Name, dir)
+		taken, err := h.backupStream(ctx, stream.Rules[i].Name, dir, sealing)
 		if err != nil {
 			return b, fmt.Errorf("backup: stream %s: %w", stream.Rules[i].Name, err)
 		}
@@ -125,7 +140,7 @@ func (h *Hub) ask(ctx context.Context, subject string, request, answer any) erro
 	return json.Unmarshal(m.Data, answer)
 }
 
-func (h *Hub) backupStream(ctx context.Context, name, dir string) (taken BackupStream, err error) {
+func (h *Hub) backupStream(ctx context.Context, name, dir string, sealing Sealing) (taken BackupStream, err error) {
 	inbox := h.nc.NewInbox()
 	chunks, err := h.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -154,37 +169,54 @@ func (h *Hub) backupStream(ctx context.Context, name, dir string) (taken BackupS
 		return taken, err
 	}
 	taken.Messages = state.Messages
-	digest := sha256.New()
+	file := &measured{digest: sha256.New()}
 	err = writeSynced(filepath.Join(dir, name+".snapshot"), func(w io.Writer) error {
-		taken.Size, err = receiveChunks(ctx, chunks, io.MultiWriter(w, digest))
-		return err
+		out := io.MultiWriter(w, file)
+		if sealing == nil {
+			return receiveChunks(ctx, chunks, out)
+		}
+		sealed, err := sealing.Seal(out)
+		if err != nil {
+			return err
+		}
+		return errors.Join(receiveChunks(ctx, chunks, sealed), sealed.Close())
 	})
-	taken.SHA256 = hex.EncodeToString(digest.Sum(nil))
+	taken.Size, taken.SHA256 = file.size, hex.EncodeToString(file.digest.Sum(nil))
 	return taken, err
 }
 
+// measured is how much was written, and its digest.
+type measured struct {
+	digest hash.Hash
+	size   int64
+}
+
+func (m *measured) Write(b []byte) (int, error) {
+	m.size += int64(len(b))
+	return m.digest.Write(b)
+}
+
 // receiveChunks takes what the server sends until its empty end.
-func receiveChunks(ctx context.Context, chunks *nats.Subscription, w io.Writer) (size int64, err error) {
+func receiveChunks(ctx context.Context, chunks *nats.Subscription, w io.Writer) error {
 	for {
 		waiting, cancel := context.WithTimeout(ctx, backupPatience)
 		m, err := chunks.NextMsgWithContext(waiting)
 		cancel()
 		if err != nil {
-			return size, line.Meaning(err)
+			return line.Meaning(err)
 		}
 		if len(m.Data) == 0 {
 			if status := m.Header.Get("Status"); status != "" && status != "204" {
-				return size, fmt.Errorf("the server ended it: %s %s", status, m.Header.Get("Description"))
+				return fmt.Errorf("the server ended it: %s %s", status, m.Header.Get("Description"))
 			}
-			return size, nil
+			return nil
 		}
 		if _, err := w.Write(m.Data); err != nil {
-			return size, err
+			return err
 		}
-		size += int64(len(m.Data))
 		if m.Reply != "" {
 			if err := m.Respond(nil); err != nil {
-				return size, line.Meaning(err)
+				return line.Meaning(err)
 			}
 		}
 	}
@@ -220,8 +252,11 @@ func decodeBackup(raw []byte) (b Backup, err error) {
 	if err := decoder.Decode(&b); err != nil {
 		return b, fmt.Errorf("its index: %w", err)
 	}
-	if b.Schema != backupSchema {
-		return b, fmt.Errorf("its index: schema %.80q, want %s", b.Schema, backupSchema)
+	if b.Schema != backupClear && b.Schema != backupSealed {
+		return b, fmt.Errorf("its index: schema %.80q, want %s", b.Schema, backupSealed)
+	}
+	if (b.Schema == backupSealed) != (b.SealedTo != "") {
+		return b, errors.New("its index: it does not say what it is sealed to")
 	}
 	seen := map[string]bool{}
 	for _, taken := range b.Streams {
@@ -253,22 +288,37 @@ func (s BackupStream) check(dir string) error {
 	return nil
 }
 
-// Restore puts the streams of a checked backup in the place of what is there. It may be repeated after it was cut off: a stream is replaced whole.
-func (h *Hub) Restore(ctx context.Context, dir string, b Backup) error {
+// Restore puts the streams of a checked backup in the place of what is there. It may be repeated after it was cut off: a stream is replaced whole. sealing opens a
+// sealed one.
+func (h *Hub) Restore(ctx context.Context, dir string, b Backup, sealing Sealing) error {
+	switch {
+	case b.SealedTo == "":
+		sealing = nil
+	case sealing == nil:
+		return fmt.Errorf("restore: the backup is sealed to %s, and there is no key", b.SealedTo)
+	}
 	for _, taken := range b.Streams {
-		if err := h.restoreStream(ctx, dir, taken); err != nil {
+		if err := h.restoreStream(ctx, dir, taken, sealing); err != nil {
 			return fmt.Errorf("restore: stream %s: %w", taken.Name, err)
 		}
 	}
 	return nil
 }
 
-func (h *Hub) restoreStream(ctx context.Context, dir string, taken BackupStream) error {
+func (h *Hub) restoreStream(ctx context.Context, dir string, taken BackupStream, sealing Sealing) error {
 	f, err := os.Open(filepath.Join(dir, taken.Name+".snapshot"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	digest := sha256.New()
+	file := io.TeeReader(f, digest)
+	snapshot := file
+	if sealing != nil {
+		if snapshot, err = sealing.Open(file); err != nil {
+			return err
+		}
+	}
 	if err := h.js.DeleteStream(ctx, taken.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return line.Meaning(err)
 	}
@@ -282,8 +332,7 @@ func (h *Hub) restoreStream(ctx context.Context, dir string, taken BackupStream)
 	if err := h.ask(ctx, "$JS.API.STREAM.RESTORE."+taken.Name, request, &answer); err != nil {
 		return err
 	}
-	digest := sha256.New()
-	if err := h.sendChunks(ctx, answer.Deliver, f, digest); err != nil {
+	if err := h.sendChunks(ctx, answer.Deliver, snapshot); err != nil {
 		return err
 	}
 	if hex.EncodeToString(digest.Sum(nil)) != taken.SHA256 {
@@ -297,14 +346,13 @@ func (h *Hub) restoreStream(ctx context.Context, dir string, taken BackupStream)
 }
 
 // sendChunks gives the server a snapshot, each chunk after the one before was taken, and then the empty end.
-func (h *Hub) sendChunks(ctx context.Context, subject string, from io.Reader, digest hash.Hash) error {
+func (h *Hub) sendChunks(ctx context.Context, subject string, from io.Reader) error {
 	chunk := make([]byte, backupChunk)
 	for {
 		n, err := io.ReadFull(from, chunk)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
-		digest.Write(chunk[:n])
 		waiting, cancel := context.WithTimeout(ctx, backupPatience)
 		m, asked := h.nc.RequestWithContext(waiting, subject, chunk[:n])
 		cancel()

@@ -7,12 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/vault"
 )
 
 // backupName is the folder of a backup among others: its time, so that names sort by it.
@@ -20,38 +20,27 @@ const backupName = "20060102T150405Z"
 
 // StoppedStore is the embedded store of a hub that does not run.
 type StoppedStore struct {
-	dir    string
+	*unlocked
 	server *bus.Server
 	client *bus.Hub
 }
 
 // OpenStopped opens the store in a data directory. It fails while a hub uses it. Nothing but this process reaches it.
-func OpenStopped(ctx context.Context, dir string, log *zap.Logger) (*StoppedStore, error) {
-	if _, err := os.Stat(filepath.Join(dir, "jetstream")); err != nil {
-		return nil, hinted{fmt.Errorf("store: %w", err), "--data must name the directory of a hub with an embedded store"}
+func OpenStopped(ctx context.Context, k Keyed) (*StoppedStore, error) {
+	if err := k.needStore(); err != nil {
+		return nil, err
 	}
-	ring, err := openKeyring(dir)
+	o, err := k.offline()
 	if err != nil {
 		return nil, err
 	}
-	keys, err := ring.busKeys()
-	if err != nil {
+	s := &StoppedStore{}
+	if s.server, s.unlocked, err = k.start(ctx, o); err != nil {
 		return nil, err
 	}
-	authority, err := openAuthority(ring, certificateNames(nil), time.Now)
-	if err != nil {
-		return nil, err
-	}
-	s := &StoppedStore{dir: dir}
-	s.server, err = bus.StartServer(bus.ServerOptions{DataDir: filepath.Join(dir, "jetstream"), Listen: "127.0.0.1:0", TLS: authority.tls(), Keys: keys, Log: log})
-	if err != nil {
-		if strings.Contains(err.Error(), "in use by another process") {
-			return nil, hinted{err, "the hub runs: stop it first. A running hub makes backups by itself with --backup-to"}
-		}
-		return nil, err
-	}
-	if s.client, err = s.server.Hub(ctx, log); err != nil {
+	if s.client, err = s.server.Hub(ctx, s.Log); err != nil {
 		s.server.Close()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -61,29 +50,77 @@ func OpenStopped(ctx context.Context, dir string, log *zap.Logger) (*StoppedStor
 func (s *StoppedStore) Close() {
 	s.client.Close()
 	s.server.Close()
+	s.close()
 }
 
-// Backup writes everything into a new folder.
+// Backup writes everything into a new folder, sealed to the hub's key.
 func (s *StoppedStore) Backup(ctx context.Context, to string) (bus.Backup, error) {
 	if err := s.client.EnsureStreams(ctx, bus.StreamOptions{}); err != nil {
 		return bus.Backup{}, fmt.Errorf("store: %w", err)
 	}
-	return s.client.Backup(ctx, to, time.Now())
+	return s.backup(ctx, s.client, to, time.Now())
 }
 
-// Restore puts a backup in the place of everything. The account of what was there before is forgotten with it: what the backup is behind, the sites say.
-func (s *StoppedStore) Restore(ctx context.Context, from string) (bus.Backup, error) {
+func (u *unlocked) backup(ctx context.Context, client *bus.Hub, to string, now time.Time) (bus.Backup, error) {
+	sealed, err := u.sealed()
+	if err != nil {
+		return bus.Backup{}, err
+	}
+	return client.Backup(ctx, to, now, u.key, sealed)
+}
+
+// Restore puts a backup in the place of everything a stopped hub's store holds. The account of what was there before is forgotten with it: what the backup is
+// behind, the sites say. Cut off, the store is as it was, or restored.
+func Restore(ctx context.Context, k Keyed, from string) (bus.Backup, error) {
 	backup, err := bus.ReadBackup(from)
 	if err != nil {
 		return backup, err
 	}
-	if err := dropLedger(s.dir); err != nil {
+	o, err := k.offline()
+	if err != nil {
+		return backup, err
+	}
+	u, err := k.unlock(ctx)
+	if err != nil {
+		return backup, err
+	}
+	defer u.close()
+	sealing, err := u.keyOf(backup)
+	if err != nil {
+		return backup, fmt.Errorf("backup %s: %w", from, err)
+	}
+	if err := os.RemoveAll(u.path(nextStore)); err != nil {
+		return backup, fmt.Errorf("restore: %w", err)
+	}
+	if err := u.build(ctx, o, func(fresh *bus.Hub) error { return fresh.Restore(ctx, from, backup, sealing) }); err != nil {
+		return backup, errors.Join(err, os.RemoveAll(u.path(nextStore)))
+	}
+	if err := dropLedger(u.Dir); err != nil {
 		return backup, fmt.Errorf("ledger: %w", err)
 	}
-	if err := syncFolder(s.dir); err != nil {
+	if err := syncFolder(u.Dir); err != nil {
 		return backup, fmt.Errorf("ledger: %w", err)
 	}
-	return backup, s.client.Restore(ctx, from, backup)
+	if err := u.swap(); err != nil {
+		return backup, fmt.Errorf("restore: %w", err)
+	}
+	return backup, nil
+}
+
+// keyOf finds the key that a backup is sealed to: the hub's own, or the one that lies in the backup and that the ring opens.
+func (u *unlocked) keyOf(b bus.Backup) (vault.Key, error) {
+	if b.SealedTo == "" || b.SealedTo == u.key.Name() {
+		return u.key, nil
+	}
+	key, _, err := vault.OpenBy(u.ring, b.Key)
+	if err == nil && key.Name() != b.SealedTo {
+		err = fmt.Errorf("hub key: the one in it is %s", key)
+	}
+	if err != nil {
+		return key, hinted{fmt.Errorf("it is sealed to %s, which is neither this hub's key nor sealed by its store key: %w", b.SealedTo, err),
+			"name the store key from when it was made with --store-key"}
+	}
+	return key, nil
 }
 
 // Backups says where a running hub leaves backups, how often, and how many of them stay.
@@ -125,7 +162,7 @@ func (h *Hub) keepBackups(ctx context.Context, client *bus.Hub) {
 func (h *Hub) backup(ctx context.Context, client *bus.Hub) error {
 	b := h.cfg.Backups
 	name := h.cfg.Now().UTC().Format(backupName)
-	made, err := client.Backup(ctx, filepath.Join(b.Dir, name), h.cfg.Now())
+	made, err := h.unlocked.backup(ctx, client, filepath.Join(b.Dir, name), h.cfg.Now())
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(filepath.Join(b.Dir, name)))
 	}

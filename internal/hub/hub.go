@@ -57,6 +57,7 @@ type Bus interface {
 // Config is how to run a hub.
 type Config struct {
 	DataDir    string
+	StoreKey   string // where the secret is that seals the key of the embedded store and of backups: as storekey.Open takes it; empty: StoreKeyFile
 	ListenNATS string // host:port of the embedded bus; port 0 is any free one
 	// ListenWebSocket is where the embedded bus is served over WebSocket, too: host:port. Empty: nowhere.
 	ListenWebSocket string
@@ -117,8 +118,9 @@ type Hub struct {
 	store    Store
 	counts   counts // nil: the bus cannot tell
 	ledger   *ledger
-	mender   *mender // nil: the bus is somebody else's
-	pulse    *pulse  // store, watched
+	mender   *mender   // nil: the bus is somebody else's
+	unlocked *unlocked // nil: the bus is somebody else's, and no backups are made
+	pulse    *pulse    // store, watched
 	metrics  *metrics
 	sessions *sessions // of the web pages
 	signals  Signals
@@ -303,6 +305,9 @@ func (h *Hub) openBus(ctx context.Context) error {
 	}
 	h.store, h.signals, h.counts = client, client, client
 	if h.cfg.Backups.Dir != "" {
+		if err := h.unlockBackups(ctx); err != nil {
+			return err
+		}
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() {
@@ -318,13 +323,14 @@ func (h *Hub) openBus(ctx context.Context) error {
 }
 
 func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
-	server, err := bus.StartServer(bus.ServerOptions{
-		DataDir: filepath.Join(h.cfg.DataDir, "jetstream"), Listen: h.cfg.ListenNATS, WebSocket: h.cfg.ListenWebSocket, TLS: h.certificates.tls(), Keys: h.keys, Log: h.log.Named("nats"), Held: true,
+	server, unlocked, err := h.keyed().start(ctx, bus.ServerOptions{
+		Listen: h.cfg.ListenNATS, WebSocket: h.cfg.ListenWebSocket, TLS: h.certificates.tls(), Keys: h.keys, Log: h.log.Named("nats"), Held: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	h.closers = append(h.closers, server.Close)
+	h.unlocked = unlocked
+	h.closers = append(h.closers, unlocked.close, server.Close)
 	h.mender = &mender{server, h.cfg.DataDir, h.log}
 	mending, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -293,7 +293,7 @@ func streamDir(t *testing.T, data, name string) string {
 func TestF11_ABackupFromBeforeIsRestored(t *testing.T) {
 	cfg, shown, site := furnished(t)
 	to := filepath.Join(t.TempDir(), "backup")
-	store, err := OpenStopped(t.Context(), cfg.DataDir, cfg.Log)
+	store, err := OpenStopped(t.Context(), Keyed{Dir: cfg.DataDir, Log: cfg.Log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,13 +308,7 @@ func TestF11_ABackupFromBeforeIsRestored(t *testing.T) {
 	eventually(t, "later events are acknowledged", func() bool { return site.acked() == 45 })
 	h.Close()
 
-	store, err = OpenStopped(t.Context(), cfg.DataDir, cfg.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = store.Restore(t.Context(), to)
-	store.Close()
-	if err != nil {
+	if _, err = Restore(t.Context(), Keyed{Dir: cfg.DataDir, Log: cfg.Log}, to); err != nil {
 		t.Fatal(err)
 	}
 	h = startHub(t, cfg)
@@ -346,12 +340,7 @@ func TestF11_ABackupFromBeforeIsRestored(t *testing.T) {
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if store, err = OpenStopped(t.Context(), cfg.DataDir, cfg.Log); err != nil {
-		t.Fatal(err)
-	}
-	_, err = store.Restore(t.Context(), to)
-	store.Close()
-	if err == nil || !strings.Contains(err.Error(), "not what was written") {
+	if _, err = Restore(t.Context(), Keyed{Dir: cfg.DataDir, Log: cfg.Log}, to); err == nil || !strings.Contains(err.Error(), "not what was written") {
 		t.Fatalf("a damaged backup: %v", err)
 	}
 	h = startHub(t, cfg)
