@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"sync"
 	"time"
 
@@ -51,9 +50,6 @@ func (h *Hub) follow(ctx context.Context) error {
 	var running sync.WaitGroup
 	h.acks = newAcknowledger(h)
 	running.Go(func() { h.acks.run(following) })
-	for _, site := range h.view.ids() {
-		h.acks.owe(site)
-	}
 	h.warden = newWarden(h)
 	running.Go(func() { h.warden.run(following) })
 	for _, site := range h.view.ids() {
@@ -80,7 +76,9 @@ func (h *Hub) follow(ctx context.Context) error {
 	deaf, err := h.signals.OnHello(func(site bundle.SiteID, data []byte) {
 		m := stream.Message{Subject: fleetsync.HelloSubject(site), Data: data, Time: h.cfg.Now()}
 		h.fold(m)
-		h.answer(site, m)
+		if h.leads() {
+			h.answer(site, m)
+		}
 	})
 	h.closers = append(h.closers, func() {
 		if deaf != nil {
@@ -176,14 +174,9 @@ func eventSite(subject string) (bundle.SiteID, bool) {
 type acknowledger struct {
 	hub  *Hub
 	owed *dueSites
-
-	mu   sync.Mutex
-	told map[bundle.SiteID]fleetsync.Ack
 }
 
-func newAcknowledger(h *Hub) *acknowledger {
-	return &acknowledger{hub: h, owed: newDueSites(), told: map[bundle.SiteID]fleetsync.Ack{}}
-}
+func newAcknowledger(h *Hub) *acknowledger { return &acknowledger{hub: h, owed: newDueSites()} }
 
 // paceEach is what each site that waits for an acknowledgement adds to the pause that the others are asked for between two batches, in milliseconds: two
 // synced writes, and as much time again for everything else.
@@ -198,36 +191,40 @@ func (a *acknowledger) run(ctx context.Context) {
 	a.owed.run(ctx, a.hub.log, acknowledging, "acknowledgement not stored: will try again", a.tell)
 }
 
-// tell publishes the site's acknowledgement and pokes it. One that says nothing new is only poked: the site sent again what it was told of,
-// so it has not looked.
+// tell publishes the site's acknowledgement and pokes it, where this hub is the one that speaks. One that says nothing new is only poked: the site sent again
+// what it was told of, so it has not looked.
 func (a *acknowledger) tell(ctx context.Context, site bundle.SiteID) error {
-	a.hub.mu.Lock()
-	ack, ok := a.hub.view.Ack(site)
-	a.hub.mu.Unlock()
+	h := a.hub
+	if !h.leads() {
+		return nil // whoever leads finds out what is owed
+	}
+	h.mu.Lock()
+	ack, ok := h.view.Ack(site)
+	told := ok && h.view.Told(site, ack)
+	h.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	a.mu.Lock()
-	told, before := a.told[site]
-	a.mu.Unlock()
-	if !before || !reflect.DeepEqual(told, ack) {
-		told := ack
+	if !told {
 		ack.Pace = a.owed.waiting() * paceEach
-		if err := a.hub.ledger.cover(fleetsync.EventSubject(site)); err != nil {
+		if err := h.ledger.cover(fleetsync.EventSubject(site)); err != nil {
 			return err
 		}
-		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, a.hub.signing().private)
+		sealed, err := fleetsync.Seal(fleetsync.TypeAck, ack, h.signing().private)
 		if err != nil {
 			return err
 		}
-		if _, err := a.hub.store.Put(ctx, fleetsync.AckSubject(site), sealed); err != nil {
+		if _, err := h.store.Put(ctx, fleetsync.AckSubject(site), sealed); err != nil {
 			return err
 		}
-		a.mu.Lock()
-		a.told[site] = told
-		a.mu.Unlock()
+		h.mu.Lock()
+		_, err = h.view.Fold(stream.Message{Subject: fleetsync.AckSubject(site), Data: sealed, Time: h.cfg.Now()})
+		h.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
-	a.hub.poke(site)
+	h.poke(site)
 	return nil
 }
 

@@ -23,7 +23,7 @@ type lease struct {
 	span    time.Duration
 	alone   bool // the bus is our own: whoever stands in the record is dead
 	log     *zap.Logger
-	changed func() // called after the lease was won or lost
+	changed func() // called after the lease was won or lost, or won again after it ran out
 
 	trying sync.Mutex // guards seen and since
 	seen   uint64     // sequence of the record that was seen last
@@ -33,6 +33,8 @@ type lease struct {
 	token uint64
 	until time.Time // held before it
 	seq   uint64    // of our own record
+	asked time.Time // the bus answered; zero: not when it was asked last
+	there time.Time // since then it answered every time
 }
 
 // leaseRecord is what leaderSubject holds.
@@ -71,6 +73,7 @@ func (l *lease) try(ctx context.Context, above uint64) error {
 	defer l.trying.Unlock()
 	begun := time.Now()
 	record, seq, err := l.read(ctx)
+	l.reached(begun, err)
 	if err != nil {
 		return err
 	}
@@ -105,6 +108,30 @@ func (l *lease) try(ctx context.Context, above uint64) error {
 	return nil
 }
 
+// reached notes whether the bus answered a question asked at a time.
+func (l *lease) reached(asked time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.asked = time.Time{}
+		return
+	case asked.Sub(l.asked) > l.span: // for the first time, or after a failure or a pause
+		l.there = asked
+	}
+	l.asked = asked
+}
+
+// attached is for how long this hub was never away from the bus: what sites said in that time it heard.
+func (l *lease) attached() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked.IsZero() {
+		return 0
+	}
+	return time.Since(l.there)
+}
+
 func (l *lease) read(ctx context.Context) (record leaseRecord, seq uint64, err error) {
 	m, err := l.store.Get(ctx, leaderSubject)
 	if errors.Is(err, fleetsync.ErrNotFound) {
@@ -118,7 +145,7 @@ func (l *lease) read(ctx context.Context) (record leaseRecord, seq uint64, err e
 
 func (l *lease) set(token uint64, until time.Time, seq uint64) {
 	l.mu.Lock()
-	changed := token != l.token
+	changed := token != l.token || token != 0 && !time.Now().Before(l.until) // it ran out in between, and others may have thought so
 	l.token, l.until, l.seq = token, until, seq
 	l.mu.Unlock()
 	if changed {

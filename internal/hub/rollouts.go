@@ -78,7 +78,7 @@ const leaseSpan = 10 * time.Second
 func newRollouts(h *Hub) *rollouts {
 	s := &rollouts{hub: h, wake: make(chan struct{}, 1), heads: map[string]rolloutHead{}, dirty: map[bundle.SiteID]bool{}, moved: map[string]bool{}, led: map[string]*led{}}
 	s.lease = &lease{
-		store: h.store, holder: h.life, span: h.cfg.LeaseSpan, alone: h.cfg.External == nil && h.cfg.Bus == nil, log: h.log, changed: s.nudge,
+		store: h.store, holder: h.life, span: h.cfg.LeaseSpan, alone: h.cfg.External == nil && h.cfg.Bus == nil, log: h.log, changed: s.passed,
 	}
 	s.ask = newAsker(h.cfg.Prometheus, s.hear)
 	return s
@@ -182,6 +182,17 @@ func (s *rollouts) list() []api.Rollout {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return all
+}
+
+// passed is called when the lease was won or lost.
+func (s *rollouts) passed() {
+	if token, ours := s.lease.held(); ours {
+		s.hub.log.Info("this hub leads the rollouts", zap.Uint64("token", token))
+		s.hub.speak()
+	} else {
+		s.hub.log.Info("another hub leads the rollouts")
+	}
+	s.nudge()
 }
 
 func (s *rollouts) run(ctx context.Context) {
@@ -324,8 +335,8 @@ func (s *rollouts) load(ctx context.Context, id string) error {
 	if err := r.Lead(s.token); err != nil {
 		return err
 	}
-	if was == nil && fence != 0 && fence < s.token { // led before, by another hub or in another life: what was heard then is not known here
-		r.Restarted(s.hub.cfg.Now(), s.hub.cfg.HeartBeat)
+	if was == nil && fence != 0 && fence < s.token { // led before, by another hub or in another life: what was heard before this one was there is not known here
+		r.Restarted(s.hub.cfg.Now().Add(-s.lease.attached()), s.hub.cfg.HeartBeat)
 	}
 	if was != nil {
 		for _, p := range was.placed {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ type siteView struct {
 	// ordered and acked are the last messages of the hub's own that were verified: each comes back once it is stored.
 	ordered  bundle.Digest
 	acked    bundle.Digest
+	told     fleetsync.Ack   // the newest that is on the bus, without its pace
 	hello    fleetsync.Hello // the newest
 	helloAt  time.Time
 	absent   bool // the bus says that it is not connected
@@ -182,8 +184,12 @@ func (s *siteView) foldAck(m stream.Message, hubKeys []ed25519.PublicKey) error 
 	if err := fleetsync.OpenBy(fleetsync.TypeAck, m.Data, hubKeys, &ack); err != nil {
 		return err
 	}
-	s.acked = digest
-	return s.ingest.Acked(ack, m.Time)
+	if err := s.ingest.Acked(ack, m.Time); err != nil {
+		return err
+	}
+	s.acked, s.told = digest, ack
+	s.told.Pace = 0
+	return nil
 }
 
 func (s *siteView) foldState(m stream.Message) error {
@@ -258,6 +264,23 @@ func (v *View) Ack(id bundle.SiteID) (ack fleetsync.Ack, ok bool) {
 		}
 	}
 	return ack, ok
+}
+
+// Told says whether that acknowledgement is the newest on the bus.
+func (v *View) Told(id bundle.SiteID, ack fleetsync.Ack) bool {
+	site, known := v.sites[id]
+	return known && reflect.DeepEqual(site.told, ack)
+}
+
+// Asked are the nonces of the sites whose newest hello has one and was received since a time.
+func (v *View) Asked(since time.Time) map[bundle.SiteID]string {
+	asked := map[bundle.SiteID]string{}
+	for id, site := range v.sites {
+		if site.hello.Nonce != "" && site.helloAt.After(since) {
+			asked[id] = site.hello.Nonce
+		}
+	}
+	return asked
 }
 
 // Present takes from the bus who is connected to it, as public keys, as of a time: a site that is not is no longer counted as connected, however lately it

@@ -458,7 +458,7 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 	if e.linked {
 		sooner(e.helloAt)
 		if e.fresh.nonce != "" {
-			sooner(e.fresh.asked.Add(askPatience))
+			sooner(e.fresh.asked.Add(AskPatience))
 		}
 		sooner(e.lookAt)
 		sooner(e.outbox.notUntil)

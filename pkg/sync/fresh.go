@@ -31,9 +31,11 @@ type Fresh struct {
 // NonceSize is the length of a nonce: hex digits.
 const NonceSize = 32
 
+// AskPatience is how long a site waits for the answer to its nonce.
+const AskPatience = 30 * time.Second
+
 // The pauses of asking what is fresh.
 const (
-	askPatience = 30 * time.Second
 	againPause  = 250 * time.Millisecond
 	againTries  = 5
 	trustMargin = 24 * time.Hour // how long before the proof of its root of trust ends a site no longer puts the safety look off
@@ -84,7 +86,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	}
 	switch {
 	case f.Nonce == "" || f.Nonce == e.fresh.former:
-	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= askPatience:
+	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= AskPatience:
 		e.answered(now, f, out)
 	default:
 		// An answer to something else: late, or replayed by whoever wants the site to believe that nothing is new (T5). It proves nothing.
@@ -149,7 +151,7 @@ func (e *Edge) raiseFloor(now, signed time.Time, out *Effects) {
 
 // doubt says that a question for what is fresh was not answered in time.
 func (e *Edge) doubt(now time.Time, out *Effects) {
-	if e.fresh.nonce != "" && now.Sub(e.fresh.asked) >= askPatience {
+	if e.fresh.nonce != "" && now.Sub(e.fresh.asked) >= AskPatience {
 		e.fresh.nonce = ""
 		e.nowStale(now, "the hub did not prove what is newest", out)
 	}

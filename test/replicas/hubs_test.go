@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus"
+	"github.com/holdfast-fleet/holdfast/internal/rollout"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
@@ -36,6 +38,7 @@ type trio struct {
 	lines [hubs][]*fleet.Link
 	crowd *light.Crowd
 	ids   []bundle.SiteID
+	log   *journal
 }
 
 // heartBeat of the sites: a hub that takes over knows within twice of it who is there.
@@ -61,6 +64,7 @@ func newTrio(t testing.TB, sites int) *trio {
 		}
 	}
 	ensured(c.nodes, bus.StreamOptions{})
+	c.log = newJournal(c.nodes)
 	for i := range hubs {
 		c.start(i)
 	}
@@ -106,6 +110,37 @@ func (c *trio) start(i int) {
 		"--heartbeat", heartBeat.String()}, direct...)...)
 	c.hubs[i] = start(c.t, c.dir, fmt.Sprintf("hub-%d", i), cmd)
 }
+
+// leader is the hub that leads the rollouts: the one that has taken the newest token and runs.
+func (c *trio) leader() (leads int) {
+	c.t.Helper()
+	eventually(c.t, time.Minute, "a hub leads", func() error {
+		newest := -1
+		for i, p := range c.hubs {
+			said, err := os.ReadFile(p.log)
+			must(c.t, err)
+			at := bytes.LastIndex(said, []byte(leadsLine))
+			if p.ended() != nil || at < 0 {
+				continue
+			}
+			var token int
+			if _, err := fmt.Sscanf(string(said[at+len(leadsLine):]), "{\"token\": %d}", &token); err != nil {
+				return err
+			}
+			if token > newest {
+				newest, leads = token, i
+			}
+		}
+		if newest < 0 {
+			return errors.New("none says so")
+		}
+		return nil
+	})
+	return leads
+}
+
+// leadsLine is how a hub says that it leads.
+const leadsLine = "this hub leads the rollouts\t"
 
 // client is the admin at a hub.
 func (c *trio) client(i int) (*api.Client, error) {
@@ -171,6 +206,63 @@ func (c *trio) settle(version string, sequence uint64) {
 			return nil
 		})
 	}
+}
+
+// holds asserts what no fault may break, once a rollout that brought 1.1.0 has passed: it is completed, every hub knows that every site took it by the one offer
+// after the order of 1.0.0, every event is at every hub once and in order, nothing was decided twice, and the audit log is whole.
+func (c *trio) holds(id string) {
+	c.t.Helper()
+	eventually(c.t, time.Minute, "the rollout is completed", func() error {
+		return c.any(func(ctx context.Context, hub *api.Client) error {
+			r, err := hub.Rollout(ctx, id)
+			if err == nil && r.Phase != rollout.Completed {
+				err = fmt.Errorf("it is %s %s", r.Phase, r.Cause)
+			}
+			return err
+		})
+	})
+	c.settle("1.1.0", 2)
+	for i := range hubs {
+		hub, err := c.client(i)
+		must(c.t, err)
+		for _, site := range c.ids {
+			eventually(c.t, time.Minute, fmt.Sprintf("hub %d has all events of %s, once and in order", i, site), func() error { return everyEvent(c.t.Context(), hub, site) })
+		}
+		verdict, err := hub.VerifyAudit(c.t.Context())
+		must(c.t, err)
+		records, err := hub.Audit(c.t.Context(), 1000)
+		must(c.t, err)
+		completed := 0
+		for _, r := range records {
+			if r.What == "rollout completed" && r.Target == id {
+				completed++
+			}
+		}
+		if verdict.Broken != "" || completed > 1 {
+			c.t.Errorf("hub %d: audit log %q, rollout completed %d times", i, verdict.Broken, completed)
+		}
+	}
+	c.log.check(c.t, id)
+}
+
+func everyEvent(ctx context.Context, hub *api.Client, site bundle.SiteID) error {
+	known, err := hub.Site(ctx, site)
+	if err != nil {
+		return err
+	}
+	events, err := hub.Events(ctx, api.EventQuery{Site: site, Limit: 1000})
+	if err != nil {
+		return err
+	}
+	for n, e := range events {
+		if e.Sequence != uint64(n+1) || e.Epoch != known.Events.Epoch {
+			return fmt.Errorf("event %d of epoch %s stands in place %d", e.Sequence, e.Epoch, n+1)
+		}
+	}
+	if box := known.State.Outbox; len(events) == 0 || len(events) < int(box.Next-1) || box.Dropped > 0 || box.Acked+1 < box.Next {
+		return fmt.Errorf("%d events, and the site says %+v", len(events), box)
+	}
+	return nil
 }
 
 func inSync(s api.Site, version string, sequence uint64) error {
@@ -249,6 +341,8 @@ func TestF09_ThreeHubsAgree(t *testing.T) {
 		t.Skip("needs processes")
 	}
 	c := newTrio(t, 30)
-	c.passed(c.begin(), len(c.ids))
-	c.settle("1.1.0", 2)
+	id := c.begin()
+	c.passed(id, len(c.ids))
+	c.holds(id)
+	t.Logf("for %d sites, two versions each: %s", len(c.ids), c.log.traffic())
 }
