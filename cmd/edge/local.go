@@ -98,6 +98,9 @@ func writeStatus(w io.Writer, s local.Status) {
 		desired += ", not proven since the agent started"
 	}
 	fmt.Fprintf(w, "desired\t%s\noutbox\t%d events wait\n", desired, state.Outbox.Next-1-state.Outbox.Acked)
+	if state.Metered {
+		fmt.Fprintf(w, "line\tmetered: says hello every %s\n", state.Beat(0))
+	}
 	if state.Store != "" {
 		fmt.Fprintf(w, "store\t%s\n", state.Store)
 	}

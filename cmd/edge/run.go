@@ -79,7 +79,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.Int64Var(&o.reserve, "reserve-mib", 64, "free space that the store leaves on its disk, in MiB")
 	f.DurationVar(&o.reconnect, "reconnect-max", 5*time.Minute, "longest pause before another try to reach the hub")
 	f.StringVar(&o.proxy, "proxy", "", "`URL` of an HTTP proxy on the way to the hub, http://[user:password@]host:port, or none; default: what HTTPS_PROXY and NO_PROXY say, where a password is not seen in the list of processes")
-	f.BoolVar(&o.metered, "metered", false, "the line to the hub costs by the byte: gather what is reported for a minute")
+	f.BoolVar(&o.metered, "metered", false, "the line to the hub costs by the byte: gather what is reported for a minute, say hello a fifth as often, and fetch a bundle that has windows no sooner than an hour before it may begin")
 	f.StringVar(&o.metricsAt, "metrics-listen", "", "`host:port` for /metrics and /healthz, without TLS: a loopback or pod address; default: none")
 	cmd.MarkFlagsOneRequired("site-file", "enrol")
 	cmd.MarkFlagsMutuallyExclusive("site-file", "enrol")

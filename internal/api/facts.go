@@ -158,6 +158,10 @@ func (s Site) lineFact() Fact {
 	if t.Connections == 0 {
 		return unknown("Line")
 	}
+	metered := ""
+	if s.State.Metered {
+		metered = fmt.Sprintf("; metered: it says hello every %s, and fetches what has windows an hour before them", s.State.Beat(0))
+	}
 	connections := "1 connection"
 	if t.Connections > 1 {
 		connections = fmt.Sprintf("%d connections", t.Connections)
@@ -166,6 +170,7 @@ func (s Site) lineFact() Fact {
 	if up := s.State.At.Sub(s.State.Started); up >= 24*time.Hour {
 		f.Text += ", " + Bytes(uint64(float64(min(t.In+t.Out, fleetsync.MaxSequence))*float64(24*time.Hour)/float64(up))) + " a day"
 	}
+	f.Text += metered
 	return f
 }
 

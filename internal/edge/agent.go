@@ -469,15 +469,15 @@ func (a *Agent) send(ctx context.Context, s fleetsync.Send) fleetsync.Sent {
 	var err error
 	switch s.Type {
 	case fleetsync.TypeHello:
-		err = a.deliver(ctx, s.Type, s.Hello, fleetsync.HelloSubject(site), a.opts.Link.Hello)
+		err = a.deliver(ctx, s, s.Hello, fleetsync.HelloSubject(site), a.opts.Link.Hello)
 	case fleetsync.TypeState:
 		a.measure(s.State)
-		err = a.deliver(ctx, s.Type, s.State, fleetsync.StateSubject(site), a.opts.Link.Report)
+		err = a.deliver(ctx, s, s.State, fleetsync.StateSubject(site), a.opts.Link.Report)
 	case fleetsync.TypeEvents:
 		var batch fleetsync.EventBatch
 		if batch, err = a.batch(s.Epoch, s.From, s.To); err == nil {
 			sent.Upto = batch.Events[len(batch.Events)-1].Sequence
-			err = a.deliver(ctx, s.Type, batch, fleetsync.EventSubject(site), a.opts.Link.Report)
+			err = a.deliver(ctx, s, batch, fleetsync.EventSubject(site), a.opts.Link.Report)
 		}
 	}
 	if err != nil {
@@ -501,8 +501,12 @@ func (a *Agent) measure(state *fleetsync.State) {
 	}
 }
 
-func (a *Agent) deliver(ctx context.Context, messageType string, payload any, subject string, by func(context.Context, string, []byte) error) error {
-	sealed, err := fleetsync.Seal(messageType, payload, a.opts.Key)
+func (a *Agent) deliver(ctx context.Context, s fleetsync.Send, payload any, subject string, by func(context.Context, string, []byte) error) error {
+	seal := fleetsync.Seal
+	if s.Packed {
+		seal = fleetsync.SealPacked
+	}
+	sealed, err := seal(s.Type, payload, a.opts.Key)
 	if err != nil {
 		return err
 	}

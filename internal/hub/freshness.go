@@ -31,6 +31,9 @@ func (h *Hub) state(id bundle.SiteID, nonce string) {
 	if ack, ok := h.view.Ack(id); ok {
 		f.Ack = &ack
 	}
+	if nonce != "" {
+		f.Reads = []string{fleetsync.Packed}
+	}
 	h.mu.Unlock()
 	sealed, err := fleetsync.Seal(fleetsync.TypeFresh, f, h.signing().private)
 	if err == nil {

@@ -64,8 +64,9 @@ type placement struct {
 }
 
 type expiry struct {
-	site bundle.SiteID
-	at   time.Time
+	site  bundle.SiteID
+	at    time.Time
+	heard time.Time // last, when this was written down
 }
 
 // restShare bounds what storing a rollout may take of a hub's time: a tenth. A small rollout rests for milliseconds, one of ten thousand sites
@@ -486,7 +487,7 @@ func (s *rollouts) join(now time.Time, l *led, id bundle.SiteID, selectors map[s
 // watch remembers when a connected site will count as away.
 func (s *rollouts) watch(now time.Time, id bundle.SiteID) {
 	if site, known := s.hub.view.sites[id]; known && site.connected(now, s.hub.cfg.HeartBeat) {
-		s.silent = append(s.silent, expiry{id, site.ingest.Heard().Add(2 * s.hub.cfg.HeartBeat)})
+		s.silent = append(s.silent, expiry{id, site.ingest.Heard().Add(2 * s.hub.cfg.HeartBeat), site.ingest.Heard()})
 	}
 }
 
@@ -510,15 +511,21 @@ func (s *rollouts) expire(now time.Time, dirty map[bundle.SiteID]bool) {
 		return
 	}
 	h := s.hub
+	var again []expiry
 	h.mu.Lock()
 	for _, e := range s.silent[:n] {
 		site, known := h.view.sites[e.site]
-		if _, there := dirty[e.site]; known && !there && !site.connected(now, h.cfg.HeartBeat) {
+		_, there := dirty[e.site]
+		switch {
+		case !known || there:
+		case !site.connected(now, h.cfg.HeartBeat):
 			dirty[e.site] = false
+		case site.ingest.Heard().Equal(e.heard): // it says hello more rarely than others
+			again = append(again, expiry{e.site, now.Add(2 * h.cfg.HeartBeat), e.heard})
 		}
 	}
 	h.mu.Unlock()
-	s.silent = slices.Clone(s.silent[n:])
+	s.silent = append(slices.Clone(s.silent[n:]), again...)
 }
 
 func (s *rollouts) nextExpiry() time.Time {

@@ -408,9 +408,15 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 	return summary
 }
 
+// beat is how often the site says hello, where the hub asks for hellos that often.
+func (s *siteView) beat(asked time.Duration) time.Duration {
+	state, _ := s.ingest.Snapshot()
+	return state.Beat(asked)
+}
+
 func (s *siteView) connected(now time.Time, heartBeat time.Duration) bool {
 	heard := s.ingest.Heard()
-	return !s.absent && !heard.IsZero() && now.Sub(heard) <= 2*heartBeat
+	return !s.absent && !heard.IsZero() && now.Sub(heard) <= 2*s.beat(heartBeat)
 }
 
 // freshness is of the snapshot as much as of the site: a site that says hello with a newer snapshot than the hub holds makes the held one stale.

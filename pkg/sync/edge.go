@@ -52,6 +52,7 @@ type Edge struct {
 	rekeyed   bool                   // the hub has another key than the one that the stored assignment may be signed by
 	brought   map[bundle.Digest]bool // bundles that came by hand: they are in the store
 	exported  State
+	packs     bool      // the hub said that it reads compressed reports
 	gathered  time.Time // when events that wait for more go out; zero: none do
 	busy      []busySignal
 	overrides map[string]override // by object
@@ -430,18 +431,18 @@ func (e *Edge) report(now time.Time, out *Effects) {
 		if s.next++; s.next > e.identity.Snapshots {
 			e.reserveSnapshots(out)
 		}
-		out.Send = append(out.Send, Send{Type: TypeState, State: &state})
+		out.Send = append(out.Send, Send{Type: TypeState, State: &state, Packed: e.packs})
 		if !s.reserved { // until one was delivered, nothing proves that this life's sequences are durable, and the next life's would be the same
 			out.Persist = append(out.Persist, record(keyIdentity, e.identity))
 		}
 	}
 	if !e.gather(now) {
 		if from, to, ok := e.outbox.next(now); ok {
-			out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to, Epoch: e.identity.Epoch})
+			out.Send = append(out.Send, Send{Type: TypeEvents, From: from, To: to, Epoch: e.identity.Epoch, Packed: e.packs})
 		}
 	}
 	if !e.helloAt.After(now) {
-		e.helloAt = now.Add(e.cfg.HeartBeat)
+		e.helloAt = now.Add(e.heartBeat())
 		hello := &Hello{Site: e.cfg.Site, Epoch: e.identity.Epoch, At: now, State: s.stored}
 		e.ask(now, hello)
 		out.Send = append(out.Send, Send{Type: TypeHello, Hello: hello})

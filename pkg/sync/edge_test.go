@@ -38,6 +38,8 @@ type script struct {
 	store map[string][]byte
 	hub   ed25519.PrivateKey
 	limit int
+
+	metered bool
 }
 
 func newScript() *script {
@@ -72,8 +74,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return r
 	}
 	switch d.Cmd {
-	case "start": // start | start pending=5 first=deny
-		s.first = FirstApply(arg("first"))
+	case "start": // start | start pending=5 first=deny metered
+		s.first, s.metered = FirstApply(arg("first")), has("metered")
 		s.limit = number("pending")
 		return s.start(t)
 	case "wait":
@@ -280,6 +282,8 @@ func (s *script) statement(t *testing.T, d *datadriven.TestData) []byte {
 			f.Ack.Upto, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
 		case "nonce":
 			f.Nonce = map[string]string{"other": "0123456789abcdef0123456789abcdef", "none": ""}[arg.Vals[0]]
+		case "reads":
+			f.Reads = arg.Vals
 		case "site":
 			f.Site = bundle.SiteID(arg.Vals[0])
 		case "at":
@@ -305,8 +309,16 @@ func (s *script) seal(t *testing.T, messageType string, payload any) []byte {
 	return sealed
 }
 
+// beat is the hub's heartbeat on a metered line; others have the default.
+func (s *script) beat() time.Duration {
+	if s.metered {
+		return 6 * time.Minute
+	}
+	return 0
+}
+
 func (s *script) start(t *testing.T) string {
-	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit})
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit, Metered: s.metered, HeartBeat: s.beat()})
 	in := Restored{Boot: s.boot}
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {
@@ -350,9 +362,9 @@ func (s *script) step(t *testing.T, in Input) string {
 	for _, m := range out.Send {
 		switch m.Type {
 		case TypeState:
-			fmt.Fprintf(&b, "send state %d\n", m.State.Sequence)
+			fmt.Fprintf(&b, "send state %d%s\n", m.State.Sequence, map[bool]string{true: " packed"}[m.Packed])
 		case TypeEvents:
-			fmt.Fprintf(&b, "send events %d-%d\n", m.From, m.To)
+			fmt.Fprintf(&b, "send events %d-%d%s\n", m.From, m.To, map[bool]string{true: " packed"}[m.Packed])
 		default:
 			fmt.Fprintln(&b, "send hello"+map[bool]string{true: " and ask what is fresh"}[m.Hello.Nonce != ""])
 			s.nonce = cmp.Or(m.Hello.Nonce, s.nonce)

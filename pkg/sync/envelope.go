@@ -29,6 +29,10 @@ func Seal(messageType string, payload any, key ed25519.PrivateKey) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("%s: encode: %w", messageType, err)
 	}
+	return sealBytes(messageType, body, key)
+}
+
+func sealBytes(messageType string, body []byte, key ed25519.PrivateKey) ([]byte, error) {
 	sealed, err := json.Marshal(Envelope{messageType, body, ed25519.Sign(key, signedBytes(messageType, body))})
 	if err != nil {
 		return nil, fmt.Errorf("%s: encode: %w", messageType, err)
@@ -49,18 +53,26 @@ func Open(messageType string, sealed []byte, key ed25519.PublicKey, value any) e
 	if err := decodeStrict(sealed, &envelope); err != nil {
 		return fmt.Errorf("%s: envelope: %w", messageType, err)
 	}
-	if envelope.Type != messageType {
+	plain, packed := plainType(envelope.Type)
+	if plain != messageType {
 		return fmt.Errorf("%s: the message is of type %.40q", messageType, envelope.Type)
 	}
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, signedBytes(messageType, envelope.Payload), envelope.Signature) {
+	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, signedBytes(envelope.Type, envelope.Payload), envelope.Signature) {
 		return fmt.Errorf("%s: %w", messageType, ErrForged)
+	}
+	payload := envelope.Payload
+	if packed {
+		var err error
+		if payload, err = unpack(payload); err != nil {
+			return fmt.Errorf("%s: %w", messageType, err)
+		}
 	}
 	decode := decodeStrict
 	switch messageType {
 	case TypeState, TypeEvents, TypeHello, TypeAck, TypeFresh:
 		decode = decodeKnown
 	}
-	if err := decode(envelope.Payload, value); err != nil {
+	if err := decode(payload, value); err != nil {
 		return fmt.Errorf("%s: %w", messageType, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -26,6 +27,8 @@ type Fresh struct {
 	Assignment uint64 `json:"assignment"`
 	// Ack is what the hub has of the site's events; nil: of none.
 	Ack *Ack `json:"ack,omitempty"`
+	// Reads names the ways of compression that the hub reads in reports (Packed), in answers to a nonce.
+	Reads []string `json:"reads,omitempty"`
 }
 
 // NonceSize is the length of a nonce: hex digits.
@@ -108,7 +111,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 
 // answered takes the hub's fresh word.
 func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
-	e.fresh.nonce = ""
+	e.fresh.nonce, e.packs = "", slices.Contains(f.Reads, Packed)
 	before := e.clock.quality(now)
 	e.reached(now, e.fresh.asked, out)
 	if e.clock.prove(now, f.Time) {

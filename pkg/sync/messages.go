@@ -125,6 +125,10 @@ type State struct {
 	Sealing json.RawMessage `json:"sealing,omitempty"`
 	// Traffic is what went over the line to the hub, by the site's count.
 	Traffic TrafficStatus `json:"traffic,omitzero"`
+	// Metered: the line costs by the byte.
+	Metered bool `json:"metered,omitempty"`
+	// HeartBeat is how often the site says hello, in seconds, where that is not as often as the hub asked for; 0: it is.
+	HeartBeat int `json:"heartbeatSeconds,omitempty"`
 	// Credential is when the site's credential for the bus expires; zero: never, or the site does not say.
 	Credential time.Time `json:"credential,omitzero"`
 }

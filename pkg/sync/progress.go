@@ -93,7 +93,7 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 		return
 	}
 	due := !h.refused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
-	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest || e.brought[h.Want.Bundle.Digest]) {
+	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest || e.brought[h.Want.Bundle.Digest]) && !e.spare(now, name, h, out) {
 		e.fetch(now, h, h.Want, out)
 	}
 	if due && h.Phase != PhaseRefused && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {

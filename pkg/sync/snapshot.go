@@ -19,11 +19,14 @@ func (e *Edge) Snapshot(now time.Time) State { return e.state(now) }
 func (e *Edge) state(now time.Time) State {
 	s := State{
 		Site: e.cfg.Site, Epoch: e.identity.Epoch, Sequence: e.snapshot.next, At: e.clock.at(now), Started: e.started, Agent: e.cfg.Agent,
-		Cluster: e.cluster, Store: e.store.why, Trust: e.trust, Sealing: e.cfg.Sealing,
+		Cluster: e.cluster, Store: e.store.why, Trust: e.trust, Sealing: e.cfg.Sealing, Metered: e.cfg.Metered,
 		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
 		Clock:  ClockStatus{Quality: e.clock.quality(now), Time: e.clock.time(now), Wall: now},
 		Busy:   e.busyStatus(now), Overrides: e.overrideStatus(now),
 		Desired: DesiredStatus{AsOf: e.fresh.asOf, Newest: e.fresh.newest, Stale: e.fresh.stale},
+	}
+	if beat := e.heartBeat(); beat != e.cfg.HeartBeat {
+		s.HeartBeat = int(beat / time.Second)
 	}
 	if e.assignment != nil {
 		s.Assignment = e.assignment.Sequence

@@ -24,7 +24,7 @@ type EdgeConfig struct {
 	FirstApply FirstApply
 	// Zone finds a time zone by its IANA name; nil: none but UTC is known.
 	Zone    func(name string) (*time.Location, error)
-	Metered bool // the line costs by the byte: reports are gathered for a minute
+	Metered bool // the line costs by the byte (metered.go)
 	// Sealing is the site's signed statement of its sealing key (internal/secret), for reports; nil: secrets cannot be sealed for it.
 	Sealing   json.RawMessage
 	HeartBeat time.Duration // between hellos; 0 is a minute
@@ -230,4 +230,5 @@ type Send struct {
 	Hello    *Hello
 	From, To uint64
 	Epoch    string // of From and To
+	Packed   bool   // the hub reads it compressed
 }
