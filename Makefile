@@ -56,9 +56,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	@test/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: bench
-bench: build controlplane bench-edge ## measure, print a table, write bench/out/main.json and edge.json
+bench: build controlplane ## measure all, print tables, write bench/out/main.json, edge.json and fleet.json (half an hour)
 	@mkdir -p bench/out
 	go run ./test/bench -out bench/out/main.json
+	$(MAKE) bench-edge bench-scale
 
 .PHONY: bench-edge
 bench-edge: build ## a site's line and disk: idle, catching up, half a year away (6 minutes); writes bench/out/edge.json
@@ -67,6 +68,7 @@ bench-edge: build ## a site's line and disk: idle, catching up, half a year away
 
 .PHONY: bench-scale
 bench-scale: build ## one hub and 10,000 light sites: a few minutes, about 3 GiB; writes bench/out/fleet.json
+	@mkdir -p bench/out
 	go run ./test/bench/scale -out bench/out/fleet.json
 
 .PHONY: lint

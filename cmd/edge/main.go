@@ -26,6 +26,7 @@ func main() {
 // Main runs the command line and gives the exit code.
 func Main(ctx context.Context, args []string) int {
 	root := newRoot()
+	root.DisableSuggestions = true // they are more lines than an error is
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -39,5 +40,6 @@ func Main(ctx context.Context, args []string) int {
 		}
 		return exitFailed
 	}
+	fmt.Fprintln(os.Stderr, "hint: holdfast-edge --help")
 	return exitUsage
 }

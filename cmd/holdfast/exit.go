@@ -84,7 +84,12 @@ func explain(err error) *failure {
 	case errors.Is(err, fs.ErrNotExist):
 		return &failure{code: exitNotFound, message: err.Error(), cause: err}
 	case isCobraUsage(err.Error()):
-		return &failure{code: exitUsage, message: err.Error(), hint: "holdfast --help", cause: err}
+		message, meant, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+		hint := "holdfast --help"
+		if words := strings.Fields(meant); len(words) > 0 {
+			hint = "did you mean " + strings.Join(words, " or ") + "? holdfast --help lists the verbs"
+		}
+		return &failure{code: exitUsage, message: message, hint: hint, cause: err}
 	}
 	return &failure{code: exitFailed, message: err.Error(), cause: err}
 }
