@@ -41,8 +41,11 @@ func (d *dueSites) waiting() int {
 	return len(d.sites)
 }
 
-// duePause is the rest after a failure, which is the bus's.
-const duePause = time.Second
+// duePause is the rest after a failure, which is the bus's; gatherPause is how long a crowd is waited for.
+const (
+	duePause    = time.Second
+	gatherPause = 200 * time.Millisecond
+)
 
 // run does it for as many sites at a time as there are hands until ctx ends. failed says in the log what a failure means.
 func (d *dueSites) run(ctx context.Context, log *zap.Logger, hands int, failed string, do func(context.Context, bundle.SiteID) error) {
@@ -51,6 +54,13 @@ func (d *dueSites) run(ctx context.Context, log *zap.Logger, hands int, failed s
 		case <-ctx.Done():
 			return
 		case <-d.wake:
+		}
+		if d.waiting() >= hands { // a crowd: what is due to a site more than once is done once
+			select {
+			case <-time.After(gatherPause):
+			case <-ctx.Done():
+				return
+			}
 		}
 		d.mu.Lock()
 		sites := d.sites

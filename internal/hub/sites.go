@@ -248,6 +248,9 @@ func (h *Hub) reassignSite(ctx context.Context, id bundle.SiteID, decide change)
 		case err != nil:
 			return 0, false, fmt.Errorf("site %s: assignment: %w", id, err)
 		}
+		h.mu.Lock()
+		h.view.Took(next, sealed, stored)
+		h.mu.Unlock()
 		h.fold(stream.Message{Subject: subject, Data: sealed, Sequence: stored, Time: h.cfg.Now()})
 		h.poke(id)
 		return next.Sequence, true, nil

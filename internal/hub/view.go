@@ -322,6 +322,13 @@ func (v *View) Ordered(id bundle.SiteID) (fleetsync.Assignment, uint64) {
 	return fleetsync.Assignment{Site: id}, 0
 }
 
+// Took takes what this hub has just signed for a site and stored with a revision: it comes back as a message that need not be verified.
+func (v *View) Took(a fleetsync.Assignment, sealed []byte, revision uint64) {
+	if s := v.sites[a.Site]; s != nil && a.Sequence > s.desired.Sequence {
+		s.desired, s.revision, s.ordered = a, revision, bundle.DigestOf(sealed)
+	}
+}
+
 // Reported is the sequence of the assignment the site says it has, 0 while it has said nothing.
 func (v *View) Reported(id bundle.SiteID) uint64 {
 	if s := v.sites[id]; s != nil {

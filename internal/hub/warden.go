@@ -99,8 +99,11 @@ func newWarden(h *Hub) *warden { return &warden{hub: h, due: newDueSites()} }
 // look has the site looked at soon. It never blocks.
 func (w *warden) look(site bundle.SiteID) { w.due.put(site) }
 
+// judging is how many sites are looked at a time: most looks find nothing.
+const judging = 8
+
 func (w *warden) run(ctx context.Context) {
-	w.due.run(ctx, w.hub.log, 1, "what was found about a site is not stored: will try again", w.judge)
+	w.due.run(ctx, w.hub.log, judging, "what was found about a site is not stored: will try again", w.judge)
 }
 
 func (w *warden) judge(ctx context.Context, site bundle.SiteID) error {

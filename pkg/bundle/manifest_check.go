@@ -128,8 +128,10 @@ func (p Parameter) check() error {
 		if p.Type != TypeString {
 			return fmt.Errorf("parameter %s: a pattern is for strings, not for type %s", p.Name, p.Type)
 		}
-		if _, err := syntax.Parse(p.Pattern, syntax.Perl); err != nil {
-			return fmt.Errorf("parameter %s: pattern: %w", p.Name, err)
+		if p.Default == nil { // a default is matched below, which reads the pattern too
+			if _, err := syntax.Parse(p.Pattern, syntax.Perl); err != nil {
+				return fmt.Errorf("parameter %s: pattern: %w", p.Name, err)
+			}
 		}
 	}
 	if p.Default == nil {

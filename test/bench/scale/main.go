@@ -6,8 +6,11 @@
 //   - leaves the hub alone and reads what it needs,
 //   - kills the hub, starts it again, publishes the next version, and waits until all sites are back, in sync and have said so.
 //
-// Hub and sites share the machine's cores, so that everything costs at least twice what it would cost the hub alone. The last size counts for
-// the goals; growth_* compares it with the first, as a ratio of what each costs a site: 1 is linear.
+// Hub and sites share the machine's cores: *_ms_per_site says what processor time a release takes of each, and publish_over_floor how much that is over the
+// bare signatures, synced writes and verifications. The last size counts for the goals; growth_* compares it with the first, as a ratio of what each costs a
+// site: 1 is linear. decide_* are the benchmarks of the rollout engine.
+//
+// With -profiles the hub serves profiles on a unix socket, and those of hub and sites are written for each step.
 package main
 
 import (
@@ -76,6 +79,13 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	f := s.figures(sizes)
+	took, err := decide()
+	if err != nil {
+		return err
+	}
+	f.Put("decide_ms_10k", took["decide_ms_10k"], "ms", figures.AtMost(20))
+	f.Note("decide_first_ms_10k", took["decide_first_ms_10k"], "ms")
+	f.Note("decide_idle_ms_10k", took["decide_idle_ms_10k"], "ms")
 	f.Note("machine_cores", float64(runtime.NumCPU()), "cores")
 	f.Note("bench_seconds", time.Since(s.began).Seconds(), "s")
 	fmt.Print(f.Table())
@@ -104,6 +114,11 @@ var goals = []struct {
 	{"api_drops", "requests", figures.AtMost(0), false},
 	{"sites_lost", "sites", figures.AtMost(0), false},
 	{"join_seconds", "s", figures.Goal{}, true},
+	{"hub_start_seconds", "s", figures.Goal{}, true},
+	{"publish_hub_ms_per_site", "ms of processor", figures.Goal{}, true},
+	{"publish_sites_ms_per_site", "ms of processor", figures.Goal{}, true},
+	{"floor_ms_per_site", "ms of processor", figures.Goal{}, false},
+	{"publish_over_floor", "× the floor", figures.Goal{}, false},
 }
 
 func (s *scale) figures(sizes []int) *figures.Figures {
@@ -121,7 +136,11 @@ func (s *scale) figures(sizes []int) *figures.Figures {
 	for _, g := range goals {
 		small, large := s.measured[first][g.measure], s.measured[last][g.measure]
 		if g.grows && small > 0 && large > 0 {
-			f.Note("growth_"+g.measure, large/small/(float64(last)/float64(first)), fmt.Sprintf("× linear, from %d", first))
+			ratio := large / small
+			if !strings.HasSuffix(g.measure, "_per_site") {
+				ratio /= float64(last) / float64(first)
+			}
+			f.Note("growth_"+g.measure, ratio, fmt.Sprintf("× linear, from %d", first))
 		}
 	}
 	return f
@@ -234,9 +253,14 @@ func (st *stand) join(ctx context.Context) error {
 // publish measures the way to every site of a site's first bundle.
 func (st *stand) publish(ctx context.Context) error {
 	const version = "1.0.0"
-	if _, err := st.fleet.Release("deploy/examples/shop", "shop", version); err != nil {
+	file, err := st.fleet.Release("deploy/examples/shop", "shop", version)
+	if err != nil {
 		return err
 	}
+	if err := st.floor(file); err != nil {
+		return err
+	}
+	hub, sites := st.used()
 	began := time.Now()
 	if err := st.assign(ctx, version); err != nil {
 		return err
@@ -250,6 +274,11 @@ func (st *stand) publish(ctx context.Context) error {
 		return err
 	}
 	st.put("publish_to_all_reported_seconds", time.Since(began).Seconds())
+	hubAfter, sitesAfter := st.used()
+	hub, sites = hubAfter-hub, sitesAfter-sites
+	st.put("publish_hub_ms_per_site", float64(hub.Microseconds())/1000/float64(st.n))
+	st.put("publish_sites_ms_per_site", float64(sites.Microseconds())/1000/float64(st.n))
+	st.put("publish_over_floor", (hub+sites).Seconds()*1000/float64(st.n)/st.measured[st.n]["floor_ms_per_site"])
 	return nil
 }
 
