@@ -165,6 +165,8 @@ type Site struct {
 	Status string `json:"status,omitempty"`
 	// Cordoned is set while rollouts give the site nothing new.
 	Cordoned *Ruling `json:"cordoned,omitempty"`
+	// Throttled is set while the site is shut out because it sent too much.
+	Throttled *fleetsync.Throttle `json:"throttled,omitempty"`
 	// Alarms are what a person should look at: gaps, refused reports, two epochs alive.
 	Alarms []string `json:"alarms,omitempty"`
 }

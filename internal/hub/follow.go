@@ -55,6 +55,7 @@ func (h *Hub) follow(ctx context.Context) error {
 	for _, site := range h.view.ids() {
 		h.warden.look(site)
 	}
+	running.Go(func() { h.keepThrottled(following) })
 	running.Go(func() { h.keepFresh(following) })
 	running.Go(func() { h.keepLedger(following) })
 	if h.present != nil {
@@ -65,6 +66,9 @@ func (h *Hub) follow(ctx context.Context) error {
 		running.Go(func() {
 			err := h.store.Follow(following, name, max(next[name], 1), func(m stream.Message) error {
 				h.ledger.count(name, m) // before anybody is told of it (L1)
+				if name == stream.Events || name == stream.State {
+					h.charge(m)
+				}
 				h.fold(m)
 				return nil
 			})
@@ -75,6 +79,9 @@ func (h *Hub) follow(ctx context.Context) error {
 	}
 	deaf, err := h.signals.OnHello(func(site bundle.SiteID, data []byte) {
 		m := stream.Message{Subject: fleetsync.HelloSubject(site), Data: data, Time: h.cfg.Now()}
+		if h.charge(m) {
+			return
+		}
 		h.fold(m)
 		if h.leads() {
 			h.answer(site, m)

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/bus"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
 )
@@ -77,6 +78,8 @@ type Config struct {
 	TrustLife  time.Duration // how long snapshot and timestamp are good; 0 is 7 days
 	Signatures verify.Signatures
 	HeartBeat  time.Duration // how often sites say hello; 0 is six minutes
+	// Allowance is what one site may send before it is throttled; zero: fleetsync.DefaultAllowance.
+	Allowance fleetsync.Allowance
 	// CredentialLife is how long a site's credential is good; sites renew at half of it. 0 is 30 days.
 	CredentialLife time.Duration
 	// LeaseSpan is how long the hub that leads rollouts may be silent before another one takes over. 0 is 10 seconds.
@@ -153,6 +156,8 @@ type Hub struct {
 	shutting  sync.Mutex // one list of revoked users is given at a time; guards shut
 	shut      []string   // the list that the bus has
 
+	throttling chan struct{} // somebody is throttled from now on
+
 	mu        sync.Mutex // guards what is below
 	view      *View
 	rollouts  *rollouts
@@ -167,7 +172,7 @@ type Hub struct {
 
 // Open starts a hub and returns when it serves. Its errors say which port, file or store, and why; those with a Hint method say what to do.
 func Open(ctx context.Context, cfg Config) (*Hub, error) {
-	h := &Hub{cfg: cfg, pushing: semaphore.NewWeighted(1), auditing: semaphore.NewWeighted(1), failed: make(chan error, 1)}
+	h := &Hub{cfg: cfg, pushing: semaphore.NewWeighted(1), auditing: semaphore.NewWeighted(1), failed: make(chan error, 1), throttling: make(chan struct{}, 1)}
 	if err := h.configure(); err != nil {
 		return nil, err
 	}
@@ -194,6 +199,9 @@ func (h *Hub) configure() error {
 	}
 	if cfg.HeartBeat < time.Second {
 		return fmt.Errorf("heartbeat %s: want a second or more", cfg.HeartBeat)
+	}
+	if cfg.Allowance == (fleetsync.Allowance{}) {
+		cfg.Allowance = fleetsync.DefaultAllowance
 	}
 	if cfg.CredentialLife == 0 {
 		cfg.CredentialLife = 30 * 24 * time.Hour

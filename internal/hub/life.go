@@ -130,6 +130,7 @@ func (h *Hub) shutOut() error {
 		record, _ := h.view.Record(id)
 		keys = append(keys, record.shutKeys()...)
 	}
+	keys = append(keys, h.view.throttledKeys(h.cfg.Now())...)
 	h.mu.Unlock()
 	if slices.Equal(keys, h.shut) {
 		return nil

@@ -28,6 +28,7 @@ type metrics struct {
 	events    *prometheus.CounterVec // outcome
 	refused   *prometheus.CounterVec // kind, reason
 	requests  *prometheus.CounterVec // route, status
+	throttles prometheus.Counter
 	took      *prometheus.HistogramVec
 }
 
@@ -45,6 +46,7 @@ func newMetrics(h *Hub) *metrics {
 	m.events = counters("events_total", "Events received from sites since the hub started: new, or duplicate.", "outcome")
 	m.refused = counters("messages_refused_total", "Messages of sites that were not believed.", "kind", "reason")
 	m.requests = counters("api_requests_total", "Requests by route and HTTP status.", "route", "status")
+	m.throttles = prometheus.NewCounter(prometheus.CounterOpts{Name: "holdfast_hub_throttles_total", Help: "Times that a site was throttled because it sent too much."})
 	m.took = prometheus.NewHistogramVec(seconds("api_request_seconds", "Time until a request was answered.", []float64{.003, .01, .03, .1, .3, 1, 3, 10, 30}), []string{"route"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "holdfast_hub_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": buildinfo.Version()}})
 	build.Set(1)
@@ -54,7 +56,7 @@ func newMetrics(h *Hub) *metrics {
 	for _, outcome := range []string{"new", "duplicate"} {
 		m.events.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.writes, m.writeTook, m.pushes, m.events, m.refused, m.requests, m.took, build, fleetMetrics{h},
+	m.registry.MustRegister(m.writes, m.writeTook, m.pushes, m.events, m.refused, m.requests, m.throttles, m.took, build, fleetMetrics{h},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -149,6 +151,7 @@ var (
 	phasesGauge    = gauge("site_bundles", "Bundles at sites by phase, as last reported, and how fresh that is.", "phase", "freshness")
 	driftGauge     = gauge("drift_objects", "Objects that differ from what was applied and are not corrected.", "freshness")
 	alarmsGauge    = gauge("sites_alarmed", "Sites with an alarm.")
+	throttledGauge = gauge("sites_throttled", "Sites that are shut out for a while because they sent too much.")
 	holesGauge     = gauge("sites_missing_events", "Sites of whose newest events some have not arrived although later ones have.")
 	droppedGauge   = gauge("events_dropped", "Events that sites had to drop, as their newest snapshots say.")
 	trafficGauge   = gauge("site_line_bytes", "Bytes on the lines of sites since their agents started, as their newest snapshots say: in is from the hub.", "direction")
@@ -163,7 +166,7 @@ var (
 )
 
 func (f fleetMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, holesGauge, droppedGauge, trafficGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, warningsGauge, heartBeatGauge} {
+	for _, d := range []*prometheus.Desc{sitesGauge, phasesGauge, driftGauge, alarmsGauge, throttledGauge, holesGauge, droppedGauge, trafficGauge, catalogGauge, rolloutsGauge, busGauge, auditGauge, writableGauge, readyGauge, warningsGauge, heartBeatGauge} {
 		ch <- d
 	}
 }
@@ -187,6 +190,7 @@ func (f fleetMetrics) Collect(ch chan<- prometheus.Metric) {
 		send(driftGauge, n, string(freshness))
 	}
 	send(alarmsGauge, c.alarmed)
+	send(throttledGauge, c.throttled)
 	send(holesGauge, holes)
 	send(droppedGauge, int(min(c.dropped, fleetsync.MaxSequence)))
 	send(trafficGauge, int(c.in), "in")
@@ -228,12 +232,13 @@ func truth(is bool) int {
 
 // census counts a fleet. Every count that can be is there, also where it is zero, so that an alert on it never looks at nothing.
 type census struct {
-	sites   map[stand]int
-	phases  map[phaseAt]int
-	drift   map[api.Freshness]int
-	alarmed int
-	dropped uint64
-	in, out uint64
+	sites     map[stand]int
+	phases    map[phaseAt]int
+	drift     map[api.Freshness]int
+	alarmed   int
+	throttled int
+	dropped   uint64
+	in, out   uint64
 }
 
 type stand struct {
@@ -249,7 +254,7 @@ type phaseAt struct {
 var freshnesses = []api.Freshness{api.Fresh, api.Stale, api.Unknown}
 
 func censusOf(sites []api.Site) census {
-	c := census{map[stand]int{}, map[phaseAt]int{}, map[api.Freshness]int{api.Fresh: 0, api.Stale: 0}, 0, 0, 0, 0}
+	c := census{map[stand]int{}, map[phaseAt]int{}, map[api.Freshness]int{api.Fresh: 0, api.Stale: 0}, 0, 0, 0, 0, 0}
 	for _, standing := range api.Standings {
 		for _, freshness := range freshnesses {
 			c.sites[stand{standing, freshness}] = 0
@@ -261,6 +266,9 @@ func censusOf(sites []api.Site) census {
 	for _, site := range sites {
 		standing, _ := site.Standing()
 		c.sites[stand{standing, site.Freshness}]++
+		if site.Throttled != nil {
+			c.throttled++
+		}
 		if len(site.Alarms) > 0 {
 			c.alarmed++
 		}

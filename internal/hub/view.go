@@ -32,6 +32,7 @@ type View struct {
 	groups    map[bundle.Name]groupRecord
 	plans     map[bundle.Name]planRecord
 	holders   map[string]bundle.SiteID // by public key: of now, and of before
+	throttled map[bundle.SiteID]bool   // who is, or was a moment ago
 }
 
 type siteView struct {
@@ -51,6 +52,7 @@ type siteView struct {
 	refused  int
 	refusal  string // the newest
 	refuseAt time.Time
+	quota    fleetsync.Quota
 }
 
 // Reasons not to believe a message, for who counts them.
@@ -63,7 +65,7 @@ var (
 func NewView(hubKeys []ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
 		hubKeys: hubKeys, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
-		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{}, holders: map[string]bundle.SiteID{},
+		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{}, holders: map[string]bundle.SiteID{}, throttled: map[bundle.SiteID]bool{},
 	}
 }
 
@@ -392,7 +394,8 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 	summary := api.Site{
 		ID: s.record.Site, Labels: s.record.Labels, Added: s.record.Added,
 		Freshness: s.freshness(now, heartBeat), Connected: s.connected(now, heartBeat),
-		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: append(s.record.alarms(), s.alarms()...), Status: s.record.status(),
+		Sequence: s.desired.Sequence, Assigned: s.desired.Bundles, Alarms: slices.Concat(s.record.alarms(), s.alarms(), s.throttleAlarm(now)), Status: s.record.status(),
+		Throttled: s.quota.Throttled(now),
 	}
 	if c := s.record.Cordoned; c != nil {
 		summary.Cordoned = &api.Ruling{At: c.At, By: c.By, Why: c.Why}
