@@ -122,7 +122,7 @@ func TestT15_NothingInstalledHasMoreThanItNeeds(t *testing.T) {
 			case "Role":
 				roles++
 				checkRole(t, name, o)
-			case "Secret":
+			case "Secret", "ConfigMap":
 				if o["data"] != nil || o["stringData"] != nil {
 					t.Errorf("%s is not empty: everybody who installs would have it", name)
 				}
@@ -139,18 +139,19 @@ func TestT15_NothingInstalledHasMoreThanItNeeds(t *testing.T) {
 	if pods != 4 {
 		t.Errorf("%d workloads were looked at, want 4", pods)
 	}
-	if roles != 4 {
-		t.Errorf("%d roles were looked at, want 4", roles)
+	if roles != 6 {
+		t.Errorf("%d roles were looked at, want 6", roles)
 	}
 }
 
-// checkRole wants no wildcard, and Secrets to be read and patched by name only.
+// checkRole wants no wildcard, and Secrets and ConfigMaps to be read and patched by name only.
 func checkRole(t *testing.T, name string, role object) {
 	t.Helper()
 	for _, rule := range role["rules"].([]any) {
 		rule := rule.(object)
 		said := fmt.Sprint(rule["verbs"], rule["apiGroups"], rule["resources"], rule["resourceNames"])
-		if strings.Contains(said, "*") || strings.Contains(said, "secrets") && said != "[get patch] [] [secrets] [holdfast-edge-store-key]" {
+		if strings.Contains(said, "*") || strings.Contains(said, "secrets") && said != "[get patch] [] [secrets] [holdfast-edge-store-key]" ||
+			strings.Contains(said, "configmaps") && said != "[get patch] [] [configmaps] [holdfast-edge-note]" {
 			t.Errorf("%s: %s", name, said)
 		}
 	}

@@ -104,6 +104,9 @@ func writeStatus(w io.Writer, s local.Status) {
 	if state.Store != "" {
 		fmt.Fprintf(w, "store\t%s\n", state.Store)
 	}
+	if state.PutBack != "" {
+		fmt.Fprintf(w, "memory\t%s\n", state.PutBack)
+	}
 	for _, b := range state.Busy {
 		fmt.Fprintf(w, "busy\t%s, until %s: %s\n", b.Who, b.Until.UTC().Format(time.RFC3339), b.Reason)
 	}

@@ -29,6 +29,7 @@ type runOptions struct {
 	hostRoot   string
 	data       string
 	storeKey   string
+	note       string
 	kubeconfig string
 	account    string
 	accountsIn []string
@@ -66,6 +67,7 @@ func (o *runOptions) command() *cobra.Command {
 	f.StringVar(&o.hostRoot, "host-root", "/", "where the machine's root file system is: its serial number and machine id are read below it")
 	f.StringVar(&o.data, "data", "", "folder for the agent's store (required)")
 	f.StringVar(&o.storeKey, "store-key", "", storeKeyUsage)
+	f.StringVar(&o.note, "note", "", "`namespace/name` of the ConfigMap that keeps the site's counters outside its disk; default: in a pod <its namespace>/"+edge.NoteName+", elsewhere kube-system/"+edge.NoteName+"-SITE")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the cluster; default: the pod's service account, else KUBECONFIG, else ~/.kube/config")
 	f.StringVar(&o.account, "service-account", "", "`namespace/name` of the service account that bundles act as whose assignment names none; default: the agent's own identity")
 	f.StringSliceVar(&o.protected, "protect-namespace", edge.DefaultProtected(), "`namespaces` that no bundle may touch, whatever the hub says")
@@ -122,7 +124,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 		}
 		beside = namespace + "/" + name
 	}
-	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, StoreKey: o.storeKey, Namespace: namespace, Deployment: beside, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
+	err = edge.Main(cmd.Context(), edge.Config{SiteFile: o.siteFile, Enrol: o.enrol, KeyFile: o.keyFile, HostRoot: o.hostRoot, Node: os.Getenv("NODE_NAME"), Dir: o.data, StoreKey: o.storeKey, Note: o.note, Namespace: namespace, Deployment: beside, Cluster: cluster, Policy: policy, FirstApply: firstApply, ReserveBytes: o.reserve << 20, ReconnectMax: o.reconnect, Metered: o.metered, MetricsAt: o.metricsAt, Proxy: through, Log: log})
 	if err != nil {
 		return withHint(err)
 	}

@@ -122,7 +122,7 @@ func eventStyle(k fleetsync.EventKind) style {
 	case fleetsync.EventHealthy, fleetsync.EventDriftGone:
 		return good
 	case fleetsync.EventAssignRefused, fleetsync.EventRefused, fleetsync.EventApplyFailed, fleetsync.EventUnhealthy,
-		fleetsync.EventStoreDamaged, fleetsync.EventGap, fleetsync.EventClusterDown:
+		fleetsync.EventStoreDamaged, fleetsync.EventPutBack, fleetsync.EventNoteBehind, fleetsync.EventNoteRefused, fleetsync.EventNoteFailed, fleetsync.EventGap, fleetsync.EventClusterDown:
 		return bad
 	case fleetsync.EventDriftCorrected, fleetsync.EventDriftFound, fleetsync.EventLinkDown:
 		return warn

@@ -50,6 +50,9 @@ func (s Site) Facts(now time.Time) []Fact {
 	if st.Store != "" {
 		said = append(said, Fact{Name: "Store", Text: st.Store, Tone: ToneBad})
 	}
+	if st.PutBack != "" {
+		said = append(said, Fact{Name: "Memory", Text: st.PutBack, Tone: ToneBad})
+	}
 	said = append(said, s.lineFact())
 	for i := range said {
 		f := &said[i]

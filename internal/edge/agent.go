@@ -49,6 +49,8 @@ type Options struct {
 	Marks verify.Counters
 	// SaveMarks makes counters durable outside the store, before a bundle that raised them is applied.
 	SaveMarks func(verify.Counters) error
+	// Notebook is where the cluster keeps the site's note; nil: nowhere.
+	Notebook Notebook
 	// Dir, if not empty, is where the local socket and the busy folder are.
 	Dir string
 	// Damage, if not empty, says that an earlier store was damaged and set aside.
@@ -114,7 +116,7 @@ func New(opts Options) *Agent {
 	}
 	a.core = fleetsync.NewEdge(fleetsync.EdgeConfig{
 		Site: opts.Site.Site, Agent: opts.Version, HubKeys: hub, FormerKeys: former, NewEpoch: opts.Epoch, Seed: newEpoch(), Zone: time.LoadLocation, AskEvery: askEvery, FirstApply: opts.FirstApply, Metered: opts.Metered,
-		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second, Sealing: sealing,
+		HeartBeat: time.Duration(opts.Site.HeartBeatSeconds) * time.Second, Sealing: sealing, NoteKey: sealOf(opts.Key).of("note"), Notebook: opts.Notebook != nil,
 	})
 	a.contents = &contents{store: opts.Store, trust: opts.Trust, seal: sealOf(opts.Key), sigs: opts.Signatures, site: opts.Site.Site}
 	a.fetcher = newFetcher(a.contents, opts.Link, func(message string) { a.mail.put(fleetsync.Damage{Message: message}) })
@@ -146,6 +148,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mail.put(fleetsync.Trusted{HubKeys: a.core.HubKeys(), Trust: a.opts.Trust.Status(nil)})
 	if a.opts.Damage != "" {
 		a.mail.put(fleetsync.Damage{Message: a.opts.Damage})
+	}
+	if a.opts.Notebook != nil {
+		a.work.Go(func() { a.readNote(ctx) })
 	}
 	a.work.Go(func() { a.opts.Workloads.Watch(ctx, a.mail.put) })
 	if dir := a.opts.Dir; dir != "" {
@@ -351,6 +356,9 @@ func (a *Agent) refuse(e fleetsync.Effects, why error) {
 	if r := e.Run; r != nil {
 		a.mail.put(fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeRejected, Reason: "StorageDegraded", Message: why.Error()})
 	}
+	if k := e.Keep; k != nil {
+		a.mail.put(fleetsync.NoteKept{Number: k.Number, Err: why.Error()})
+	}
 	for _, s := range e.Send {
 		a.mail.put(fleetsync.Sent{Type: s.Type, Err: why.Error()})
 	}
@@ -390,6 +398,10 @@ func (a *Agent) carryOut(ctx context.Context, e fleetsync.Effects) {
 			a.opts.Workloads.Run(ctx, run, a.contents.load, func(ran fleetsync.Ran) { a.mail.put(ran) })
 			a.opts.Rest()
 		})
+	}
+	if e.Keep != nil {
+		note := *e.Keep
+		a.work.Go(func() { a.keepNote(ctx, note) })
 	}
 	var reports []fleetsync.Send
 	for _, s := range e.Send {

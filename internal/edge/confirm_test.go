@@ -22,6 +22,9 @@ func (d *desk) answering() *atomic.Bool {
 		}
 		d.mu.Lock()
 		f := fleetsync.Fresh{Site: site, Nonce: hello.Nonce, Time: time.Now(), Assignment: d.sequence}
+		if d.echoes && hello.Note < fleetsync.NoteNumber(d.note) {
+			f.Note = d.note
+		}
 		d.mu.Unlock()
 		// Not from within the site's own call: the bus delivers a hello before it returns.
 		go func() { _ = d.bus.Answer(site, d.seal(fleetsync.TypeFresh, f)) }()

@@ -58,6 +58,8 @@ type desk struct {
 	events   []fleetsync.Event
 	asked    []string // subjects of all gets
 	fault    func(membus.Call) membus.Outcome
+	echoes   bool   // answering gives a site its note back
+	note     []byte // the newest of the site
 }
 
 func newDesk(t testing.TB) *desk {
@@ -100,6 +102,9 @@ func (d *desk) foldState(m stream.Message) error {
 	defer d.mu.Unlock()
 	if _, err := d.ingest.State(state, time.Now()); err == nil {
 		d.state = state
+	}
+	if fleetsync.NoteNumber(state.Note) > fleetsync.NoteNumber(d.note) {
+		d.note = state.Note
 	}
 	return nil
 }
@@ -286,6 +291,8 @@ type site struct {
 	mu    sync.Mutex
 	marks verify.Counters // beside the store
 
+	page *page // the cluster's note; nil: it keeps none
+
 	store  fleetsync.Store // for the next life only; nil opens the disk
 	now    fleetsync.Store // of this life
 	damage string
@@ -319,8 +326,12 @@ func (s *site) start() *site {
 	s.mu.Lock()
 	marks := s.marks
 	s.mu.Unlock()
+	var notebook Notebook
+	if s.page != nil {
+		notebook = &pageNote{page: s.page}
+	}
 	agent := New(Options{
-		Site: &fleetsync.SiteFile{Site: shop1}, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
+		Site: &fleetsync.SiteFile{Site: shop1}, Notebook: notebook, Trust: s.trust, Signatures: verifytest.Twin{}, Store: store, Link: s.link,
 		Workloads: s.metrics.measured(NewWorkloads(s.cluster, Policy{Protected: DefaultProtected()}, store, log).Opening(opener(s.t, s.desk.site))), Metrics: s.metrics, Marks: marks, SaveMarks: s.saveMarks, Damage: s.damage,
 		Key: s.desk.site, Version: "test", Epoch: fmt.Sprintf("%032x", s.lives), Log: log,
 	})

@@ -35,6 +35,7 @@ type Config struct {
 	StoreKey     string // where the store's key is; empty: Keyed says
 	Namespace    string // of the agent's pod; empty: it runs in none
 	Deployment   string // namespace/name of the agent's own: Kubernetes Events beside it say what it does; empty: none
+	Note         string // namespace/name of the ConfigMap that keeps the site's note; empty: NoteName says
 	Cluster      *rest.Config
 	Policy       Policy
 	FirstApply   fleetsync.FirstApply
@@ -81,7 +82,7 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	memory, err := remember(c, ring)
+	memory, err := remember(c, ring, sealOf(who.key))
 	if err != nil {
 		return err
 	}
@@ -145,6 +146,10 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 		return fmt.Errorf("site %s: %w", site.Site, err)
 	}
 	defer disconnect()
+	notebook, err := c.notebook(cluster, site.Site)
+	if err != nil {
+		return err
+	}
 	sealing, err := secret.KeyOf(who.key)
 	if err != nil {
 		return err
@@ -152,7 +157,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
 		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log).Opening(sealing.Open)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Announce: announce.tell, Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Announce: announce.tell, Notebook: notebook, Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

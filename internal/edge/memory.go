@@ -28,11 +28,11 @@ type memory struct {
 
 // remember opens store and anchor. A damaged store is set aside and a new one begun: the workloads are left alone, the counters come from
 // the anchor, everything else from the hub. With the wrong key, or none, nothing is touched.
-func remember(c Config, ring storekey.Ring) (_ *memory, err error) {
+func remember(c Config, ring storekey.Ring, own seal) (_ *memory, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, hinted{fmt.Errorf("data folder: %w", err), "--data must name a folder this user may write to"}
 	}
-	file, err := anchor.Open(c.Dir)
+	file, err := anchor.Open(c.Dir, own.of("anchor"))
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,19 @@ func remember(c Config, ring storekey.Ring) (_ *memory, err error) {
 		m.options.Key, m.options.Former = nil, nil
 		m.store, err = m.openStore(m.anchored.StoreHead)
 	}
+	if err == nil && errors.Is(file.Doubt(), anchor.ErrUnsealed) {
+		m.anchored = m.doubted(m.anchored)
+	}
 	return m, explained(err, c.Dir)
+}
+
+// doubted is what is believed of an anchor without the site's seal: all of it after an agent that made none, and nothing once the store knows of one that did.
+func (m *memory) doubted(a anchor.Anchor) anchor.Anchor {
+	if !fleetsync.Noting(m.store) {
+		return a
+	}
+	m.damaged(anchor.ErrUnsealed.Error() + ": its counters are not believed")
+	return anchor.Anchor{}
 }
 
 // explained adds a hint for what a person can do something about.

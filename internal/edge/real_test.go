@@ -28,7 +28,7 @@ import (
 // realLife begins a life with the real store, the real anchor and a real API server; only the bus is the twin.
 func realLife(t *testing.T, d *desk, c *cluster.Cluster, dir string) (end func()) {
 	t.Helper()
-	m, err := remember(Config{Dir: dir, ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing)
+	m, err := remember(Config{Dir: dir, ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing, sealOf(d.site))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestF07_RecordThatCannotBeRead(t *testing.T) {
 	l.steps()[0]()
 	l.halt()
 	tamper(t, l.disk.Open(), fleetsync.RecordPrefix+"assignment", func([]byte) []byte { return []byte("garbage") })
-	m, err := remember(Config{Dir: t.TempDir(), ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing)
+	m, err := remember(Config{Dir: t.TempDir(), ReserveBytes: 1 << 20, Log: zap.NewNop()}, aRing, sealOf(l.desk.site))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -258,6 +258,7 @@ func TestT15_TheDefaultInstallationIsEnough(t *testing.T) {
 	x.mayNothingElse()
 	x.keepsTheStoreKey()
 	x.announces()
+	x.keepsTheNote()
 	x.runs()
 }
 
@@ -282,7 +283,8 @@ func (x *installation) mayNothingElse() {
 		case "holdfast-bundles":
 			want = []string{"[impersonate] [] [serviceaccounts] []"}
 		case "holdfast-system":
-			want = []string{"[get patch] [] [secrets] [" + StoreKeySecret + "]", "[create] [events.k8s.io] [events] []"}
+			want = []string{"[create] [events.k8s.io] [events] []", "[get patch] [] [configmaps] [" + NoteName + "]", "[get patch] [] [secrets] [" + StoreKeySecret + "]"}
+			slices.Sort(more)
 		}
 		if !slices.Equal(more, want) {
 			x.t.Errorf("in %s the agent may %q, want %q", namespace, more, want)
@@ -292,7 +294,8 @@ func (x *installation) mayNothingElse() {
 		{Verb: "list", Resource: "secrets"}, {Verb: "get", Resource: "secrets", Namespace: "holdfast-system"}, {Verb: "list", Resource: "configmaps"},
 		{Verb: "get", Resource: "secrets", Namespace: "holdfast-system", Name: "holdfast-enrolment"}, {Verb: "get", Resource: "secrets", Namespace: "shop", Name: StoreKeySecret},
 		{Verb: "list", Resource: "secrets", Namespace: "holdfast-system", Name: StoreKeySecret}, {Verb: "delete", Resource: "secrets", Namespace: "holdfast-system", Name: StoreKeySecret},
-		{Verb: "create", Resource: "secrets", Namespace: "holdfast-system"},
+		{Verb: "create", Resource: "secrets", Namespace: "holdfast-system"}, {Verb: "create", Resource: "configmaps", Namespace: "holdfast-system"},
+		{Verb: "get", Resource: "configmaps", Namespace: "holdfast-system", Name: "holdfast-watchdog"}, {Verb: "delete", Resource: "configmaps", Namespace: "holdfast-system", Name: NoteName},
 		{Verb: "impersonate", Resource: "users"}, {Verb: "impersonate", Resource: "groups"}, {Verb: "impersonate", Resource: "serviceaccounts", Namespace: "kube-system"},
 		{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "holdfast-bundles"}, {Verb: "create", Resource: "pods", Namespace: "holdfast-system"},
 	} {
@@ -317,6 +320,46 @@ func (x *installation) keepsTheStoreKey() {
 	x.install("../../deploy/edge")
 	if _, again, err := k.obtain(x.t.Context(), ""); err != nil || !bytes.Equal(again.Encode(), next.Encode()) {
 		x.t.Errorf("installed again, the store's key is another one, %v", err)
+	}
+}
+
+// keepsTheNote has the agent keep a note as it does by default, and wants it to outlive that the edge is installed again. Without its ConfigMap the agent
+// may not make one, and says what is missing.
+func (x *installation) keepsTheNote() {
+	x.t.Helper()
+	conn, err := kube.Connect(x.agent)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	begin := func() Notebook {
+		book, err := Config{Namespace: "holdfast-system"}.notebook(conn, shop1)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		return book
+	}
+	book := begin()
+	if raw, err := book.Read(x.t.Context()); err != nil || len(raw) > 0 {
+		x.t.Fatalf("installed with the note %q, %v", raw, err)
+	}
+	if err := book.Write(x.t.Context(), []byte("kept")); err != nil {
+		x.t.Fatal(err)
+	}
+	x.install("../../deploy/edge")
+	if raw, err := begin().Read(x.t.Context()); err != nil || string(raw) != "kept" {
+		x.t.Errorf("installed again, the note is %q, %v", raw, err)
+	}
+	if err := x.hands.CoreV1().ConfigMaps("holdfast-system").Delete(x.t.Context(), NoteName, metav1.DeleteOptions{}); err != nil {
+		x.t.Fatal(err)
+	}
+	if err := book.Write(x.t.Context(), []byte("more")); !errors.Is(err, errNoteChanged) {
+		x.t.Errorf("a note that was deleted: %v", err)
+	}
+	if raw, err := book.Read(x.t.Context()); err != nil || len(raw) > 0 {
+		x.t.Errorf("a note that was deleted reads as %q, %v", raw, err)
+	}
+	if err := book.Write(x.t.Context(), []byte("more")); err == nil || !strings.Contains(noteWords(err), hintNote) {
+		x.t.Errorf("without its ConfigMap: %v", err)
 	}
 }
 

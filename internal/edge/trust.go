@@ -279,13 +279,20 @@ func same(a, b tuf.Metadata) bool {
 }
 
 // seal marks what this site itself wrote, with a key made of the site's. Whoever can write the site's files but not read its key can neither
-// make a record nor change one; an older record put back is found out by what else remembers.
+// make a record nor change one; an older record put back is found out by the site's note in the cluster.
 type seal struct{ key []byte }
 
 func sealOf(site ed25519.PrivateKey) seal {
 	mac := hmac.New(sha256.New, site.Seed())
 	mac.Write([]byte("holdfast.dev/site-seal/v1"))
 	return seal{mac.Sum(nil)}
+}
+
+// of is a key for another use.
+func (s seal) of(use string) []byte {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte("holdfast.dev/site-seal/v1/" + use))
+	return mac.Sum(nil)
 }
 
 type sealed struct {

@@ -9,7 +9,7 @@ import (
 )
 
 // poke tells a connected site what is newest for it; one that is away looks when it comes back.
-func (h *Hub) poke(id bundle.SiteID) { h.state(id, "") }
+func (h *Hub) poke(id bundle.SiteID) { h.state(id, fleetsync.Hello{}) }
 
 // answer gives a site the proof of what is newest that its hello asks for (T5). A hello that is not the site's gets none.
 func (h *Hub) answer(id bundle.SiteID, m stream.Message) {
@@ -20,19 +20,40 @@ func (h *Hub) answer(id bundle.SiteID, m stream.Message) {
 	if !known || record.open(fleetsync.TypeHello, m, &hello) != nil || hello.Site != id || len(hello.Nonce) != fleetsync.NonceSize {
 		return
 	}
-	h.state(id, hello.Nonce)
+	h.state(id, hello)
 }
 
-// state tells a site what is newest for it, as the answer to a nonce or, with an empty one, unasked.
-func (h *Hub) state(id bundle.SiteID, nonce string) {
+// heldNote is a site's newest note that the hub has seen. It is the site's to believe: the hub can neither make nor change one.
+type heldNote struct {
+	number uint64
+	raw    []byte
+}
+
+// see keeps a note that is newer. It is not forgotten for an older one that a site sends whose disk was put back (T3).
+func (n *heldNote) see(raw []byte) {
+	if number := fleetsync.NoteNumber(raw); number > n.number {
+		*n = heldNote{number, raw}
+	}
+}
+
+// Note is the site's newest note that the hub has seen, if that is newer than the one with a number.
+func (v *View) Note(id bundle.SiteID, than uint64) []byte {
+	if site, known := v.sites[id]; known && site.note.number > than {
+		return site.note.raw
+	}
+	return nil
+}
+
+// state tells a site what is newest for it, as the answer to a hello with a nonce or, without one, unasked.
+func (h *Hub) state(id bundle.SiteID, hello fleetsync.Hello) {
 	h.mu.Lock()
 	root := h.root.state.Load().Versions
-	f := fleetsync.Fresh{Site: id, Nonce: nonce, Time: h.cfg.Now().UTC(), Assignment: h.view.Assigned(id), Root: uint64(root.Root), Targets: uint64(root.Targets)}
+	f := fleetsync.Fresh{Site: id, Nonce: hello.Nonce, Time: h.cfg.Now().UTC(), Assignment: h.view.Assigned(id), Root: uint64(root.Root), Targets: uint64(root.Targets)}
 	if ack, ok := h.view.Ack(id); ok {
 		f.Ack = &ack
 	}
-	if nonce != "" {
-		f.Reads = []string{fleetsync.Packed}
+	if hello.Nonce != "" {
+		f.Reads, f.Note = []string{fleetsync.Packed}, h.view.Note(id, hello.Note)
 	}
 	h.mu.Unlock()
 	sealed, err := fleetsync.Seal(fleetsync.TypeFresh, f, h.signing().private)

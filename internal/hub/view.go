@@ -39,6 +39,7 @@ type siteView struct {
 	record   SiteRecord
 	ingest   *fleetsync.Ingest
 	lives    lives
+	note     heldNote
 	desired  fleetsync.Assignment
 	revision uint64 // sequence of the message of desired, 0 while that is not known
 	// ordered and acked are the last messages of the hub's own that were verified: each comes back once it is stored.
@@ -147,6 +148,9 @@ func (v *View) foldSite(id bundle.SiteID, m stream.Message) error {
 		for key := range site.record.keys() {
 			delete(v.holders, string(key))
 		}
+		if !slices.Equal(record.Key, site.record.Key) {
+			site.note = heldNote{} // another device's is not its own
+		}
 		site.record = record
 	}
 	for key := range record.keys() {
@@ -200,6 +204,7 @@ func (s *siteView) foldState(m stream.Message) error {
 		return err
 	}
 	s.lives.hear(state.Epoch, state.Started, m.Time)
+	s.note.see(state.Note)
 	_, err := s.ingest.State(state, m.Time)
 	return err
 }
@@ -275,11 +280,11 @@ func (v *View) Told(id bundle.SiteID, ack fleetsync.Ack) bool {
 }
 
 // Asked are the nonces of the sites whose newest hello has one and was received since a time.
-func (v *View) Asked(since time.Time) map[bundle.SiteID]string {
-	asked := map[bundle.SiteID]string{}
+func (v *View) Asked(since time.Time) map[bundle.SiteID]fleetsync.Hello {
+	asked := map[bundle.SiteID]fleetsync.Hello{}
 	for id, site := range v.sites {
 		if site.hello.Nonce != "" && site.helloAt.After(since) {
-			asked[id] = site.hello.Nonce
+			asked[id] = site.hello
 		}
 	}
 	return asked
@@ -453,6 +458,9 @@ func (s *siteView) alarms() []string {
 		}
 		if state.Store != "" {
 			alarms = append(alarms, "store: "+state.Store)
+		}
+		if state.PutBack != "" {
+			alarms = append(alarms, "memory: "+state.PutBack)
 		}
 	}
 	return alarms

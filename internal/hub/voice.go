@@ -29,7 +29,7 @@ func (h *Hub) speak() {
 	}
 	asked := h.view.Asked(h.cfg.Now().Add(-fleetsync.AskPatience))
 	h.mu.Unlock()
-	for id, nonce := range asked {
-		h.state(id, nonce)
+	for id, hello := range asked {
+		h.state(id, hello)
 	}
 }

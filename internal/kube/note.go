@@ -49,7 +49,7 @@ func (c *Conn) ReadNote(ctx context.Context, n Note) (text, version string, err 
 	return found.Data[n.Key], found.Metadata.ResourceVersion, nil
 }
 
-// WriteNote replaces the text if the ConfigMap still has the version, empty for none, and gives the next version.
+// WriteNote replaces the text if the ConfigMap still has the version, empty for none, and gives the next version. Nothing else of the ConfigMap is touched.
 func (c *Conn) WriteNote(ctx context.Context, n Note, text, version string) (string, error) {
 	m := configMap{APIVersion: "v1", Kind: "ConfigMap", Data: map[string]string{n.Key: text}}
 	m.Metadata.Namespace, m.Metadata.Name, m.Metadata.ResourceVersion = n.Namespace, n.Name, version
@@ -59,7 +59,7 @@ func (c *Conn) WriteNote(ctx context.Context, n Note, text, version string) (str
 	}
 	r := request{method: http.MethodPost, path: n.path(), accept: acceptMetadata, contentType: "application/json", body: bytes.NewReader(raw), size: int64(len(raw))}
 	if version != "" {
-		r.method, r.path = http.MethodPut, r.path+"/"+url.PathEscape(n.Name)
+		r.method, r.path, r.contentType = http.MethodPatch, r.path+"/"+url.PathEscape(n.Name), "application/merge-patch+json"
 	}
 	body, err := c.do(ctx, r)
 	if err != nil {

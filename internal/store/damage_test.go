@@ -66,7 +66,7 @@ func writeForEver(dir string) int {
 		fmt.Println("error", err)
 		return exitOther
 	}
-	beside, err := anchor.Open(filepath.Dir(dir))
+	beside, err := anchor.Open(filepath.Dir(dir), nil)
 	if err != nil {
 		fmt.Println("error", err)
 		return exitOther

@@ -131,7 +131,7 @@ func halves(t *testing.T, s *Store) {
 // anchored is the counter in the anchor.
 func anchored(t *testing.T, dir string) bundle.Counter {
 	t.Helper()
-	file, err := anchor.Open(dir)
+	file, err := anchor.Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

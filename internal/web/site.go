@@ -77,6 +77,7 @@ func (m Moment) Tone() string {
 	case fleetsync.EventHealthy, fleetsync.EventDriftGone, fleetsync.EventStoreRecovered:
 		return "current"
 	case fleetsync.EventAssignRefused, fleetsync.EventRefused, fleetsync.EventApplyFailed, fleetsync.EventUnhealthy, fleetsync.EventStoreDamaged,
+		fleetsync.EventPutBack, fleetsync.EventNoteBehind, fleetsync.EventNoteRefused, fleetsync.EventNoteFailed,
 		fleetsync.EventStoreDegraded, fleetsync.EventGap, fleetsync.EventClusterDown, fleetsync.EventReverting, fleetsync.EventReverted:
 		return "failing"
 	case fleetsync.EventDriftCorrected, fleetsync.EventDriftFound:

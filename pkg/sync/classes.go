@@ -50,6 +50,10 @@ var classes = map[EventKind]class{
 	EventStoreDamaged:   classKept,
 	EventStoreDegraded:  classKept,
 	EventStoreRecovered: classKept,
+	EventPutBack:        classKept,
+	EventNoteBehind:     classKept,
+	EventNoteRefused:    classKept,
+	EventNoteFailed:     classKept,
 	EventGap:            classKept,
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
@@ -49,6 +50,7 @@ type Edge struct {
 	fresh     freshness
 	unseen    bool // the link is up, and what the hub wants was not looked at yet
 	trust     TrustStatus
+	note      remembered
 	rekeyed   bool                   // the hub has another key than the one that the stored assignment may be signed by
 	brought   map[bundle.Digest]bool // bundles that came by hand: they are in the store
 	exported  State
@@ -164,6 +166,10 @@ func (e *Edge) Step(now time.Time, in Input) (Effects, error) {
 		if _, known := e.overrides[in.Object]; known {
 			e.overrideOver(now, in.Object, "cleared by "+clip(in.Who), out)
 		}
+	case Noted:
+		e.noted(now, in, out)
+	case NoteKept:
+		e.noteKept(now, in, out)
 	case Tick:
 	}
 	e.proceed(now, out)
@@ -175,26 +181,24 @@ func (e *Edge) begin(now time.Time, in Restored, out *Effects) error {
 	if err := e.restore(in.Records); err != nil {
 		return err
 	}
-	merged := verify.Merge(e.marks, in.Marks)
-	for _, name := range slices.Sorted(maps.Keys(merged)) {
-		if merged[name] != e.marks[name] {
-			out.Persist = append(out.Persist, record(markKey(name), merged[name]))
-		}
-	}
-	e.marks = merged
 	e.started = now
 	e.clock.begin(now, in.Boot)
+	e.note.begin(e.cfg.NoteKey, e.cfg.Site, e.cfg.Notebook)
+	beside := e.raiseMarks(now, in.Marks, out)
 	if e.assignment != nil {
 		e.clock.raise(now, e.assignment.Issued)
 	}
 	e.cluster.Since = now
 	if e.identity.Epoch == "" {
-		e.identity.Epoch = e.cfg.NewEpoch
+		e.identity.Epoch, beside = e.cfg.NewEpoch, nil // a new store knows none by right
 	}
 	e.snapshot.next = e.identity.Snapshots + 1
 	e.reserveSnapshots(out)
 	e.outbox.restore(in.Outbox)
 	e.say(now, out, Event{Kind: EventStarted, Message: e.cfg.Agent})
+	if len(beside) > 0 {
+		e.say(now, out, Event{Kind: EventPutBack, Reason: ReasonPutBack, Message: "the counters beside the store know more than it, so it was put back to an earlier time: " + strings.Join(beside[:min(len(beside), maxRecalled)], "; ")})
+	}
 	return nil
 }
 
@@ -281,6 +285,8 @@ func (e *Edge) assigned(now time.Time, sealed []byte, out *Effects) {
 		err = fmt.Errorf("it is for site %s, this is %s", a.Site, e.cfg.Site)
 	case e.assignment != nil && a.Sequence < e.assignment.Sequence:
 		err = fmt.Errorf("sequence %d is older than %d", a.Sequence, e.assignment.Sequence)
+	case e.ordersBehind() && a.Sequence < e.note.last.Assignment:
+		err = fmt.Errorf("sequence %d is older than %d, which this site had before its store was put back", a.Sequence, e.note.last.Assignment)
 	case e.assignment != nil && a.Sequence == e.assignment.Sequence:
 		if sameOrders(a, *e.assignment) {
 			e.resealed(sealed, out)
@@ -401,6 +407,7 @@ func (e *Edge) proceed(now time.Time, out *Effects) {
 	for _, name := range e.names() {
 		e.advance(now, name, e.bundles[name], out)
 	}
+	e.keep(now, out)
 	if e.linked {
 		e.doubt(now, out)
 		e.report(now, out)
@@ -471,6 +478,8 @@ func (e *Edge) nextWake(now time.Time) time.Time {
 			sooner(e.snapshot.notUntil)
 		}
 	}
+	sooner(e.note.credit)
+	sooner(e.note.retryAt)
 	for _, h := range e.bundles {
 		sooner(h.retryAt)
 		sooner(h.resumeAt)

@@ -40,13 +40,19 @@ type script struct {
 	limit int
 
 	metered bool
+	// notes says whether the site makes notes; cluster is what keeps them, kept the last that is to be put there, and images are disks and notes by name.
+	notes   bool
+	cluster []byte
+	kept    *Keep
+	disks   map[string]map[string][]byte
+	images  map[string][]byte
 }
 
 func newScript() *script {
 	return &script{
 		now:   time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC),
-		store: map[string][]byte{},
-		hub:   ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)),
+		store: map[string][]byte{}, disks: map[string]map[string][]byte{}, images: map[string][]byte{},
+		hub: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)),
 	}
 }
 
@@ -74,8 +80,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return r
 	}
 	switch d.Cmd {
-	case "start": // start | start pending=5 first=deny metered
-		s.first, s.metered = FirstApply(arg("first")), has("metered")
+	case "start": // start | start pending=5 first=deny metered notes
+		s.first, s.metered, s.notes = FirstApply(arg("first")), has("metered"), has("notes")
 		s.limit = number("pending")
 		return s.start(t)
 	case "wait":
@@ -179,6 +185,17 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, in)
 	case "clock":
 		return s.times()
+	case "disk": // disk save=a | disk back=a: the disk as it was
+		if name := arg("save"); name != "" {
+			s.disks[name] = maps.Clone(s.store)
+		} else {
+			s.store = maps.Clone(s.disks[arg("back")])
+		}
+		return "ok"
+	case "note": // note kept [error=…] | note read [wiped|forged|foreign|large|error=…|waits=…] | note save=a | note back=a | note show
+		return s.note(t, d, arg, has)
+	case "trusted": // trusted root=3 targets=5
+		return s.step(t, Trusted{HubKeys: s.edge.HubKeys(), Trust: TrustStatus{Root: uint64(number("root")), Targets: uint64(number("targets"))}})
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return ""
@@ -280,6 +297,8 @@ func (s *script) statement(t *testing.T, d *datadriven.TestData) []byte {
 		case "ack":
 			f.Ack = &Ack{Site: "shop-1", Epoch: s.edge.Epoch()}
 			f.Ack.Upto, _ = strconv.ParseUint(arg.Vals[0], 10, 64)
+		case "note":
+			f.Note = s.images[arg.Vals[0]]
 		case "nonce":
 			f.Nonce = map[string]string{"other": "0123456789abcdef0123456789abcdef", "none": ""}[arg.Vals[0]]
 		case "reads":
@@ -318,7 +337,8 @@ func (s *script) beat() time.Duration {
 }
 
 func (s *script) start(t *testing.T) string {
-	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit, Metered: s.metered, HeartBeat: s.beat()})
+	s.edge = NewEdge(EdgeConfig{Site: "shop-1", Agent: "test", HubKeys: []ed25519.PublicKey{s.hub.Public().(ed25519.PublicKey)}, NewEpoch: "e1", Seed: "seed", FirstApply: s.first, Zone: time.LoadLocation, MaxPending: s.limit, Metered: s.metered, HeartBeat: s.beat(),
+		NoteKey: map[bool][]byte{true: noteKey}[s.notes], Notebook: s.notes})
 	in := Restored{Boot: s.boot}
 	for _, key := range slices.Sorted(maps.Keys(s.store)) {
 		if strings.HasPrefix(key, RecordPrefix) {
@@ -358,6 +378,10 @@ func (s *script) step(t *testing.T, in Input) string {
 	}
 	for _, c := range out.Correct {
 		fmt.Fprintf(&b, "correct %s %s %s\n", c.Name, c.Drift.Kind, c.Drift.Object)
+	}
+	if k := out.Keep; k != nil {
+		s.kept = k
+		fmt.Fprintf(&b, "keep note %d\n", k.Number)
 	}
 	for _, m := range out.Send {
 		switch m.Type {
@@ -406,6 +430,50 @@ func (s *script) persist(b *strings.Builder, r Record) {
 		fmt.Fprintf(b, "store %s\n", r.Key)
 	}
 	s.store[r.Key] = r.Value
+}
+
+var noteKey = []byte("the site's own")
+
+// note is what happens to the note in the cluster.
+func (s *script) note(t *testing.T, d *datadriven.TestData, arg func(string) string, has func(string) bool) string {
+	switch in := (Noted{Note: s.cluster, Err: cmp.Or(arg("error"), arg("waits")), Waits: arg("waits") != ""}); {
+	case has("kept"):
+		if in.Err == "" {
+			s.cluster = s.kept.Note
+		}
+		return s.step(t, NoteKept{Number: s.kept.Number, Err: in.Err})
+	case has("save"):
+		s.images[arg("save")] = s.cluster
+	case has("back"):
+		s.cluster = s.images[arg("back")]
+	case has("show"):
+		n, err := OpenNote(noteKey, "shop-1", s.cluster)
+		if err != nil {
+			return err.Error()
+		}
+		text := fmt.Sprintf("note %d: epoch %s, assignment %d, root %d.%d", n.Number, n.Epoch, n.Assignment, n.Root, n.Targets)
+		for _, name := range slices.Sorted(maps.Keys(n.Marks)) {
+			text += fmt.Sprintf(", %s %d", name, n.Marks[name].Counter)
+		}
+		return text
+	case has("wiped"):
+		s.cluster = nil
+		return s.step(t, Noted{})
+	case has("forged"):
+		in.Note = []byte(strings.Replace(string(s.cluster), `"counter":2`, `"counter":1`, 1))
+		return s.step(t, in)
+	case has("foreign"):
+		in.Note, _ = SealNote([]byte("another's"), Note{Site: "shop-2", Number: 9})
+		return s.step(t, in)
+	case has("large"):
+		in.Note = make([]byte, MaxNote+1)
+		return s.step(t, in)
+	case has("read"):
+		return s.step(t, in)
+	default:
+		d.Fatalf(t, "unknown")
+	}
+	return "ok"
 }
 
 func (s *script) drift(object, path string) Drift {

@@ -10,11 +10,13 @@ import (
 const (
 	maxDetails   = 320 << 10
 	shortMessage = 80
+	// maxEchoed bounds the note in a snapshot, in bytes: some five hundred bundle names. A larger one is in the cluster alone.
+	maxEchoed = 64 << 10
 )
 
 // fit leaves out objects, the last first, until the snapshot fits. Counts stay right: DriftCount and a bundle's message say how many there are.
 func fit(s *State) {
-	left := maxDetails
+	left := maxDetails - len(s.Note)
 	take := func(said any) bool {
 		raw, err := json.Marshal(said)
 		if err != nil || len(raw) > left {

@@ -3,6 +3,7 @@ package sync
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -29,6 +30,8 @@ type Fresh struct {
 	Ack *Ack `json:"ack,omitempty"`
 	// Reads names the ways of compression that the hub reads in reports (Packed), in answers to a nonce.
 	Reads []string `json:"reads,omitempty"`
+	// Note is a Note of the site that is newer than the one its Hello knows of (T3).
+	Note json.RawMessage `json:"note,omitempty"`
 }
 
 // NonceSize is the length of a nonce: hex digits.
@@ -73,7 +76,7 @@ func (e *Edge) ask(now time.Time, hello *Hello) {
 	}
 	e.fresh.former = e.fresh.nonce
 	e.fresh.nonce, e.fresh.asked, e.fresh.askAt = e.nonce(), now, now.Add(e.cfg.AskEvery)
-	hello.Nonce = e.fresh.nonce
+	hello.Nonce, hello.Note = e.fresh.nonce, e.note.Number
 }
 
 // poked looks again, unless the hub's signed word says that there is nothing to see.
@@ -87,6 +90,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 	if f.Assignment > e.fresh.said {
 		e.fresh.said, e.fresh.again = f.Assignment, 0
 	}
+	e.echoed(now, f.Note, out)
 	switch {
 	case f.Nonce == "" || f.Nonce == e.fresh.former:
 	case f.Nonce == e.fresh.nonce && now.Sub(e.fresh.asked) <= AskPatience:
@@ -111,7 +115,7 @@ func (e *Edge) poked(now time.Time, in Poked, out *Effects) {
 
 // answered takes the hub's fresh word.
 func (e *Edge) answered(now time.Time, f Fresh, out *Effects) {
-	e.fresh.nonce, e.packs = "", slices.Contains(f.Reads, Packed)
+	e.fresh.nonce, e.note.alone, e.packs = "", false, slices.Contains(f.Reads, Packed)
 	before := e.clock.quality(now)
 	e.reached(now, e.fresh.asked, out)
 	if e.clock.prove(now, f.Time) {
@@ -155,7 +159,7 @@ func (e *Edge) raiseFloor(now, signed time.Time, out *Effects) {
 // doubt says that a question for what is fresh was not answered in time.
 func (e *Edge) doubt(now time.Time, out *Effects) {
 	if e.fresh.nonce != "" && now.Sub(e.fresh.asked) >= AskPatience {
-		e.fresh.nonce = ""
+		e.fresh.nonce, e.note.alone = "", false
 		e.nowStale(now, "the hub did not prove what is newest", out)
 	}
 }

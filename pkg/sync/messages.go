@@ -129,6 +129,10 @@ type State struct {
 	Metered bool `json:"metered,omitempty"`
 	// HeartBeat is how often the site says hello, in seconds, where that is not as often as the hub asked for; 0: it is.
 	HeartBeat int `json:"heartbeatSeconds,omitempty"`
+	// Note is the site's newest sealed Note: the hub gives it back to a site that knows only an older one.
+	Note json.RawMessage `json:"note,omitempty"`
+	// PutBack is empty, or says why what the site remembers is older than what it was, or could become so: its disk was put back, or the cluster keeps no note.
+	PutBack string `json:"putBack,omitempty"`
 	// Credential is when the site's credential for the bus expires; zero: never, or the site does not say.
 	Credential time.Time `json:"credential,omitzero"`
 }
@@ -272,6 +276,10 @@ const (
 	EventTrustChanged   EventKind = "TrustChanged"      // a newer root of trust is believed
 	EventTrustRefused   EventKind = "TrustRefused"      // what the hub has is not believed: the older one goes on counting
 	EventCopySeen       EventKind = "CopySeen"          // the hub has events of the site's epoch that this store never made: a new epoch begins
+	EventPutBack        EventKind = "StorePutBack"      // the store, or the root of trust in it, is older than what the site was: an old image of its disk was put back
+	EventNoteBehind     EventKind = "NotePutBack"       // the note in the cluster is older than what was put there, or gone
+	EventNoteRefused    EventKind = "NoteRefused"       // what is in the place of the site's note is not its own
+	EventNoteFailed     EventKind = "NoteNotKept"       // the cluster does not keep the site's note: what runs and what is taken goes on
 	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
 )
 
@@ -349,4 +357,6 @@ type Hello struct {
 	State uint64 `json:"state"`
 	// Nonce, if not empty, asks the hub for a Fresh that carries it: NonceSize hex digits.
 	Nonce string `json:"nonce,omitempty"`
+	// Note, beside a nonce, is the number of the newest Note that the site knows: the hub echoes a newer one.
+	Note uint64 `json:"note,omitempty"`
 }

@@ -87,14 +87,17 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 	}
 	e.unconfirmed(now, name, h, out)
 	if h.Want == nil {
-		if e.running == "" && !h.retryAt.After(now) {
+		if e.running == "" && !h.retryAt.After(now) && !e.note.awaited && !e.ordersBehind() {
 			e.run(name, Run{Bundle: AssignedBundle{Name: name}, Remove: true}, out)
 		}
 		return
 	}
 	due := !h.refused && h.Quarantined != h.Want.Spec && !h.retryAt.After(now)
 	if due && !h.loaded[h.Want.Bundle.Digest] && (e.linked || h.Accepted == h.Want.Bundle.Digest || e.brought[h.Want.Bundle.Digest]) && !e.spare(now, name, h, out) {
-		e.fetch(now, h, h.Want, out)
+		e.fetchWanted(now, name, h, out)
+	}
+	if e.note.awaited { // what was accepted here may be newer than the store knows
+		return
 	}
 	if due && h.Phase != PhaseRefused && h.loaded[h.Want.Bundle.Digest] && h.watched != h.Want.Spec {
 		e.start(now, name, h, out)
@@ -111,6 +114,18 @@ func (e *Edge) advance(now time.Time, name bundle.Name, h *held, out *Effects) {
 			back.AcceptLoss = back.AcceptLoss || h.Intent == nil && !old.Begun || h.Phase == PhaseReverting
 			e.run(name, Run{Bundle: back, Labels: old.Labels, Spec: old.Spec}, out)
 		}
+	}
+}
+
+// fetchWanted asks for what is wanted, unless it is new and who may have released it is not known well enough.
+func (e *Edge) fetchWanted(now time.Time, name bundle.Name, h *held, out *Effects) {
+	digest := h.Want.Bundle.Digest
+	if !e.trustBehind() || h.before(digest) || e.marks[name].Digest == digest {
+		e.fetch(now, h, h.Want, out)
+		return
+	}
+	if e.trust.Root > 0 && h.Reason != ReasonTrustPutBack { // else it is told in a moment
+		e.enter(now, name, h, h.Phase, ReasonTrustPutBack, e.trustText(e.note.last), out)
 	}
 }
 
@@ -139,7 +154,11 @@ func (e *Edge) start(now time.Time, name bundle.Name, h *held, out *Effects) {
 			e.refuse(now, Fetched{Name: name, Refusal: &Refusal{string(verify.OlderCounter), "a newer release has become healthy here since it was ordered"}}, h, out)
 			return
 		}
-		if e.unseen { // the hub may have taken it back while the site was away (F20)
+		if e.ordersBehind() {
+			e.holdBack(now, name, h, hold{reason: ReasonPutBack, message: fmt.Sprintf("this site had assignment %d and has %d: its store was put back", e.note.last.Assignment, e.sequence())}, out)
+			return
+		}
+		if e.unseen || e.linked && e.note.alone { // the hub may have taken it back while the site was away (F20), or know of something newer here (T3)
 			return
 		}
 		if e.fetchesImages(name, h, out) { // also before a window, so that the switch falls into it
@@ -227,8 +246,9 @@ func (e *Edge) fetched(now time.Time, in Fetched, out *Effects) {
 		}
 		return
 	}
-	if ok && in.Counter < e.marks[in.Name].Counter && !h.before(in.Digest) {
-		in.Refusal = &Refusal{"OlderCounter", fmt.Sprintf("release counter %d is older than %d, which was accepted before", in.Counter, e.marks[in.Name].Counter)}
+	got, mark := verify.Mark{Counter: in.Counter, Digest: in.Digest, Epoch: in.Epoch}, e.marks[in.Name]
+	if ok && got.Older(mark) && !h.before(in.Digest) {
+		in.Refusal = &Refusal{"OlderCounter", fmt.Sprintf("release counter %d is older than %d, which was accepted before", in.Counter, mark.Counter)}
 	}
 	switch {
 	case in.Refusal != nil:
@@ -273,7 +293,7 @@ func (e *Edge) accept(now time.Time, in Fetched, h *held, out *Effects) {
 	}
 	// Commit point: acceptance, its counter and its event are one transaction.
 	h.Accepted, h.Objects = in.Digest, in.Objects
-	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest, Epoch: in.Epoch}); mark.Counter > e.marks[in.Name].Counter {
+	if mark := (verify.Mark{Counter: in.Counter, Digest: in.Digest, Epoch: in.Epoch}); e.marks[in.Name].Older(mark) {
 		e.marks[in.Name] = mark
 		out.Persist = append(out.Persist, record(markKey(in.Name), mark))
 	}

@@ -22,6 +22,7 @@ const (
 	keyBusy       = RecordPrefix + "busy"       // []busySignal
 	keyOverrides  = RecordPrefix + "overrides"  // override by object
 	keyOutbox     = RecordPrefix + "outbox"     // outboxRecord
+	keyNote       = RecordPrefix + "note"       // noteRecord
 	prefixBundle  = RecordPrefix + "bundle/"    // + name: held
 	prefixMark    = RecordPrefix + "mark/"      // + name: verify.Mark
 	// EventPrefix + twenty digits is an Event.
@@ -149,6 +150,8 @@ func (e *Edge) restore(records []Record) error {
 			err = json.Unmarshal(r.Value, &e.identity)
 		case r.Key == keyOutbox:
 			err = json.Unmarshal(r.Value, &e.outbox.outboxRecord)
+		case r.Key == keyNote:
+			err = json.Unmarshal(r.Value, &e.note.noteRecord)
 		case r.Key == keyClock:
 			err = json.Unmarshal(r.Value, &e.clock.clockRecord)
 		case r.Key == keyBusy:

@@ -23,6 +23,7 @@ func (e *Edge) state(now time.Time) State {
 		Outbox: OutboxStatus{Next: e.outbox.Next, Acked: e.outbox.Acked, Dropped: e.outbox.Dropped},
 		Clock:  ClockStatus{Quality: e.clock.quality(now), Time: e.clock.time(now), Wall: now},
 		Busy:   e.busyStatus(now), Overrides: e.overrideStatus(now),
+		PutBack: e.putBack(),
 		Desired: DesiredStatus{AsOf: e.fresh.asOf, Newest: e.fresh.newest, Stale: e.fresh.stale},
 	}
 	if beat := e.heartBeat(); beat != e.cfg.HeartBeat {
@@ -30,6 +31,9 @@ func (e *Edge) state(now time.Time) State {
 	}
 	if e.assignment != nil {
 		s.Assignment = e.assignment.Sequence
+	}
+	if len(e.note.Sealed) <= maxEchoed {
+		s.Note = e.note.Sealed
 	}
 	for _, name := range e.names() {
 		h := e.bundles[name]

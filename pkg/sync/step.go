@@ -28,6 +28,8 @@ type EdgeConfig struct {
 	// Sealing is the site's signed statement of its sealing key (internal/secret), for reports; nil: secrets cannot be sealed for it.
 	Sealing   json.RawMessage
 	HeartBeat time.Duration // between hellos; 0 is a minute
+	NoteKey   []byte        // seals the site's notes; nil: none are made
+	Notebook  bool          // the cluster keeps a note: nothing begins before Noted says what it holds
 	// MaxPending and MaxPendingBytes bound the outbox; 0 is 20,000 events and 64 MiB. Beyond them what is worth least becomes gap events (classes.go).
 	MaxPending      int
 	MaxPendingBytes int
@@ -191,6 +193,7 @@ type Effects struct {
 	Prefetch []Prefetch // -> Prefetched
 	Run      *Run       // -> Ran; at most one is under way
 	Correct  []Correct  // -> Corrected
+	Keep     *Keep      // -> NoteKept
 	Send     []Send     // -> Sent; hellos at once, the others one after another: the snapshot is there before the backlog
 	// Retain, where not nil, lists the manifests whose bundles must stay in the store; all others may go.
 	Retain []bundle.Digest

@@ -14,6 +14,7 @@ func (e *Edge) trusted(now time.Time, in Trusted, out *Effects) {
 		return
 	}
 	e.snapshot.dirty = true
+	e.doubtTrust(now, out)
 	if was.Error != e.trust.Error && e.trust.Error != "" {
 		e.say(now, out, Event{Kind: EventTrustRefused, Message: e.trust.Error})
 	}

@@ -31,7 +31,8 @@ type Mark struct {
 	Epoch uint64 `json:"epoch,omitempty"`
 }
 
-func (m Mark) older(than Mark) bool {
+// Older says whether m is of a lower counter epoch, or has a lower counter in the same.
+func (m Mark) Older(than Mark) bool {
 	if m.Epoch != than.Epoch {
 		return m.Epoch < than.Epoch
 	}
@@ -98,7 +99,7 @@ func Merge(a, b Counters) Counters {
 	maps.Copy(merged, a)
 	for name, mark := range b {
 		have, seen := merged[name]
-		if !seen || have.older(mark) || !mark.older(have) && mark.Digest < have.Digest {
+		if !seen || have.Older(mark) || !mark.Older(have) && mark.Digest < have.Digest {
 			merged[name] = mark
 		}
 	}

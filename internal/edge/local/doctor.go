@@ -25,6 +25,7 @@ func Diagnose(s Status) []Finding {
 	state := s.State
 	found := []Finding{
 		find("store", state.Store == "", "takes writes", state.Store, "make room on the disk of the data folder, or replace it"),
+		find("memory", state.PutBack == "", "is what the site was last", state.PutBack, "reach the hub, which has what is newest; for a note that is not kept give the agent its ConfigMap and role (deploy/edge)"),
 		find("cluster", state.Cluster.Reachable, "answers, version "+state.Cluster.Version, "does not answer: "+state.Cluster.Message, "the agent keeps trying; look at the API server"),
 		find("hub", s.Linked, "connected", "not connected", "nothing that runs depends on it; what is to be reported waits in the outbox"),
 		find("time", state.Clock.Quality != fleetsync.TimeUntrusted, string(state.Clock.Quality), "nobody has told the time since the machine was started", "it is trusted once the hub was reached; leases and windows wait until then"),

@@ -3,8 +3,9 @@
 //
 // # The format
 //
-// Each of the two slots, anchor-a.json and anchor-b.json, is one line of JSON, a newline, "sha256:" with the digest of that line, and a
-// newline. The valid slot with the higher generation counts.
+// Each of the two slots, anchor-a.json and anchor-b.json, is one line of JSON, a newline, "hmac-sha256:" with the hex of that line's MAC by the
+// site's key, and a newline. The valid slot with the higher generation counts. Slots of before are ended by "sha256:" with the line's digest: they
+// count where no slot has a MAC, and Doubt says so.
 //
 // # Guarantees
 //
@@ -14,7 +15,8 @@
 //     never an empty anchor.
 //   - A3 Counters in the files never go back: Save takes the higher of what is there and what it is given.
 //
-// An anchor protects against accidents and restored images, not against whoever may write both files and the store.
+// An anchor protects against accidents and restored images. Whoever may write the files but has not the site's key cannot make one (T26); an older one
+// put back together with the store is found out by the note in the cluster.
 package anchor
 
 import (
@@ -39,6 +41,9 @@ type Anchor struct {
 // ErrDamaged says that there are slots and none can be believed.
 var ErrDamaged = errors.New("the anchor is damaged")
 
+// ErrUnsealed says that the anchor is of an agent that made no MACs yet, or of somebody else.
+var ErrUnsealed = errors.New("the anchor bears no seal of this site: an agent from before wrote it, or somebody else")
+
 var slots = [2]string{"anchor-a.json", "anchor-b.json"}
 
 const temporary = "anchor.tmp"
@@ -46,16 +51,17 @@ const temporary = "anchor.tmp"
 // File is an anchor on disk. It belongs to one process and one goroutine.
 type File struct {
 	disk  disk
+	key   []byte
 	doubt error
 }
 
-// Open gives the anchor in a folder, which must exist. It reads nothing yet.
-func Open(dir string) (*File, error) {
+// Open gives the anchor in a folder, which must exist. It reads nothing yet. key is the site's, for MACs.
+func Open(dir string, key []byte) (*File, error) {
 	root, err := openFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("anchor: %w", err)
 	}
-	return &File{disk: root}, nil
+	return &File{disk: root, key: key}, nil
 }
 
 // Close gives the folder back.
@@ -75,6 +81,7 @@ func (f *File) load() (newest Anchor, slot int, err error) {
 	f.doubt, slot = nil, -1
 	var present int
 	var doubts []error
+	var sealed bool
 	for i, name := range slots {
 		raw, err := f.disk.read(name, maxSlotSize+1)
 		if errors.Is(err, errAbsent) {
@@ -82,16 +89,20 @@ func (f *File) load() (newest Anchor, slot int, err error) {
 		}
 		present++
 		var a Anchor
+		var hasMAC bool
 		if err == nil {
-			a, err = Decode(raw)
+			a, hasMAC, err = Decode(raw, f.key)
 		}
 		if err != nil {
 			doubts = append(doubts, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		if slot < 0 || a.Generation > newest.Generation {
-			newest, slot = a, i
+		if slot < 0 || hasMAC && !sealed || hasMAC == sealed && a.Generation > newest.Generation {
+			newest, slot, sealed = a, i, hasMAC
 		}
+	}
+	if slot >= 0 && !sealed {
+		doubts = append(doubts, ErrUnsealed)
 	}
 	if slot < 0 && present > 0 {
 		return Anchor{}, -1, fmt.Errorf("anchor: %w: %w", ErrDamaged, errors.Join(doubts...))
@@ -109,7 +120,7 @@ func (f *File) Save(a Anchor) error {
 	}
 	a.Generation = last.Generation + 1
 	a.Counters = verify.Merge(last.Counters, a.Counters)
-	raw, err := Encode(a)
+	raw, err := Encode(a, f.key)
 	if err != nil {
 		return err
 	}

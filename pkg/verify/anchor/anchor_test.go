@@ -13,9 +13,11 @@ import (
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 )
 
+var siteKey = []byte("the site's")
+
 func open(t *testing.T, dir string) *File {
 	t.Helper()
-	f, err := Open(dir)
+	f, err := Open(dir, siteKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +257,41 @@ func TestAnchorSurvivesAnUndoneRename(t *testing.T) {
 	}
 }
 
+// An anchor that another key made, or that was changed, is none; one without a seal, of an agent from before, counts until there is one with.
+func TestT26_AnchorsAreTheSitesOwn(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, 7)
+	save(t, dir, 8) // in slot b
+	another, err := Open(dir, []byte("another's"))
+	check(t, err)
+	defer another.Close()
+	if a, err := another.Load(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another site believes %+v, %v", a, err)
+	}
+	plain := func(slot, counter int, generation uint64) {
+		t.Helper()
+		a := at(counter)
+		a.Generation = generation
+		raw, err := Encode(a, nil)
+		check(t, err)
+		line, _, _ := strings.Cut(string(raw), "\n")
+		check(t, os.WriteFile(filepath.Join(dir, slots[slot]), []byte(line+"\n"+string(bundle.DigestOf([]byte(line)))+"\n"), 0o600))
+	}
+	plain(1, 3, 99)
+	f := open(t, dir)
+	if a, err := f.Load(); err != nil || counterOf(a) != 7 || f.Doubt() != nil {
+		t.Errorf("beside one without a seal: %+v, %v, doubt %v", a, err, f.Doubt())
+	}
+	plain(0, 5, 100)
+	if a, err := f.Load(); err != nil || counterOf(a) != 5 || !errors.Is(f.Doubt(), ErrUnsealed) {
+		t.Errorf("without any seal: %+v, %v, doubt %v", a, err, f.Doubt())
+	}
+	check(t, f.Save(at(6)))
+	if a, err := f.Load(); err != nil || counterOf(a) != 6 || f.Doubt() != nil {
+		t.Errorf("sealed anew: %+v, %v, doubt %v", a, err, f.Doubt())
+	}
+}
+
 func TestT14_SlotsAreNotReachedThroughLinks(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	save(t, elsewhere, 99)
@@ -265,7 +302,7 @@ func TestT14_SlotsAreNotReachedThroughLinks(t *testing.T) {
 }
 
 func TestOpenNeedsAFolder(t *testing.T) {
-	if _, err := Open(filepath.Join(t.TempDir(), "absent")); err == nil || !strings.HasPrefix(err.Error(), "anchor: ") {
+	if _, err := Open(filepath.Join(t.TempDir(), "absent"), siteKey); err == nil || !strings.HasPrefix(err.Error(), "anchor: ") {
 		t.Error(err)
 	}
 }
@@ -273,25 +310,25 @@ func TestOpenNeedsAFolder(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	a := at(7)
 	a.Generation = 3
-	raw, err := Encode(a)
+	raw, err := Encode(a, siteKey)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(raw)
 	f.Add([]byte("{}\n" + string(bundle.DigestOf([]byte("{}"))) + "\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		// The checksum would keep the fuzzer out, so the line is also tried under its own.
+		// Checksum and MAC would keep the fuzzer out, so the line is also tried under its own.
 		line, _, _ := strings.Cut(string(raw), "\n")
-		for _, candidate := range [][]byte{raw, []byte(line + "\n" + string(bundle.DigestOf([]byte(line))) + "\n")} {
-			a, err := Decode(candidate)
+		for _, candidate := range [][]byte{raw, []byte(line + "\n" + string(bundle.DigestOf([]byte(line))) + "\n"), []byte(line + "\n" + ending([]byte(line), siteKey))} {
+			a, _, err := Decode(candidate, siteKey)
 			if err != nil {
 				continue
 			}
-			encoded, err := Encode(a)
+			encoded, err := Encode(a, siteKey)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, err := Decode(encoded); err != nil || !reflect.DeepEqual(a, again) {
+			if again, sealed, err := Decode(encoded, siteKey); err != nil || !sealed || !reflect.DeepEqual(a, again) {
 				t.Fatalf("reads otherwise the second time: %v", err)
 			}
 		}

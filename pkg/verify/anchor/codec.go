@@ -2,6 +2,9 @@ package anchor
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +28,17 @@ type encoded struct {
 	Counters   json.RawMessage `json:"counters"`
 }
 
+const macPrefix = "hmac-sha256:"
+
+func ending(line, key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("holdfast.dev/anchor/v1\n"))
+	mac.Write(line)
+	return macPrefix + hex.EncodeToString(mac.Sum(nil)) + "\n"
+}
+
 // Encode writes a slot.
-func Encode(a Anchor) ([]byte, error) {
+func Encode(a Anchor, key []byte) ([]byte, error) {
 	if len(a.StoreHead) > maxText || len(a.Epoch) > maxText {
 		return nil, fmt.Errorf("anchor: store head or epoch longer than %d bytes", maxText)
 	}
@@ -38,19 +50,28 @@ func Encode(a Anchor) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("anchor: encode: %w", err)
 	}
-	sum := bundle.DigestOf(line)
-	return append(append(append(line, '\n'), sum...), '\n'), nil
+	end := ending(line, key)
+	return append(append(line, '\n'), end...), nil
 }
 
-// Decode reads a slot and checks that it is whole.
-func Decode(raw []byte) (Anchor, error) {
+// Decode reads a slot and checks that it is whole, and whether the site sealed it.
+func Decode(raw, key []byte) (a Anchor, sealed bool, err error) {
 	if len(raw) > maxSlotSize {
-		return Anchor{}, fmt.Errorf("more than the %d bytes it may have", maxSlotSize)
+		return Anchor{}, false, fmt.Errorf("more than the %d bytes it may have", maxSlotSize)
 	}
-	line, sum, cut := bytes.Cut(raw, []byte("\n"))
-	if !cut || string(sum) != string(bundle.DigestOf(line))+"\n" {
-		return Anchor{}, errors.New("its checksum does not match")
+	line, end, cut := bytes.Cut(raw, []byte("\n"))
+	sealed = bytes.HasPrefix(end, []byte(macPrefix))
+	switch {
+	case sealed && !hmac.Equal(end, []byte(ending(line, key))):
+		return Anchor{}, false, errors.New("this site did not write it, or it was changed since")
+	case !cut || !sealed && string(end) != string(bundle.DigestOf(line))+"\n":
+		return Anchor{}, false, errors.New("its checksum does not match")
 	}
+	a, err = decodeLine(line)
+	return a, sealed, err
+}
+
+func decodeLine(line []byte) (Anchor, error) {
 	var e encoded
 	if err := strict.Decode(line, maxSlotSize, &e); err != nil {
 		return Anchor{}, err
