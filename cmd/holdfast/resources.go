@@ -37,7 +37,7 @@ type resourceKind struct {
 
 // kinds are in the order in which apply takes them: labels and groups before what is assigned by them. What a document does not say is not there: apply makes the
 // resource what the document is.
-var kinds = []resourceKind{groupKind, planKind, userKind, siteKind, assignmentKind}
+var kinds = []resourceKind{groupKind, planKind, notificationKind, userKind, siteKind, assignmentKind}
 
 // kindAt is where a kind is among kinds, or -1.
 func kindAt(is func(resourceKind) bool) int { return slices.IndexFunc(kinds, is) }

@@ -31,7 +31,7 @@ which is found by --context, HOLDFAST_CONTEXT or ~/.config/holdfast/context.json
 	root.AddCommand(
 		newReport(d),
 		newInit(d), newKey(d), newRootOfTrust(d), newBundle(d), newToken(d), newSite(d), newUser(d), newAssign(d), newUnassign(d), newSecret(d),
-		newGroup(d), newPlan(d), newRollout(d), newGet(d), newApply(d), newContext(d), newDoctor(d),
+		newGroup(d), newPlan(d), newRollout(d), newNotification(d), newPurge(d), newGet(d), newApply(d), newContext(d), newDoctor(d),
 		newStatus(d), newDrift(d), newEvents(d), newAudit(d), newVersion(d), newExitCodes(),
 	)
 	return root

@@ -48,6 +48,7 @@ type runOptions struct {
 	certificate           hub.CertificateFiles
 	logLevel, logFormat   string
 	backups               hub.Backups
+	retention             hub.Retention
 	profileSocket         string
 }
 
@@ -81,6 +82,8 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.backups.Dir, "backup-to", "", "`folder` for backups of the hub's store, best on another disk (default: none are made)")
 	flags.DurationVar(&o.backups.Every, "backup-every", 24*time.Hour, "how often a backup is made")
 	flags.IntVar(&o.backups.Keep, "backup-keep", 7, "how many backups stay")
+	flags.DurationVar(&o.retention.Rollouts, "keep-rollouts", 90*24*time.Hour, "how long a rollout is kept after it ended and nothing comes of it any more")
+	flags.DurationVar(&o.retention.Audit, "keep-audit", 400*24*time.Hour, "how long records of the audit log are kept; the newest 1000 stay, however old")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "`format`: console or json")
 	flags.StringVar(&o.profileSocket, "profile-socket", "", "serve profiles of this process on a unix socket at this `path`, which nobody but its user can open")
@@ -176,7 +179,7 @@ func (o runOptions) config() (hub.Config, error) {
 	if o.backups.Every < time.Minute || o.backups.Keep < 1 {
 		return cfg, usageError{errors.New("--backup-every and --backup-keep: want a minute or more, and one or more")}
 	}
-	cfg.Backups = o.backups
+	cfg.Backups, cfg.Retention = o.backups, o.retention
 	if o.trust == "" {
 		return cfg, missingTrust{errors.New("--trust: the folder of a root of trust is needed, or nothing could be believed")}
 	}

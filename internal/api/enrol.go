@@ -78,6 +78,7 @@ type AuditRecord struct {
 type AuditVerdict struct {
 	Records uint64 `json:"records"`
 	Head    string `json:"head"`
+	Purged  uint64 `json:"purged,omitempty"` // of these, the oldest so many are there no more: only their hash is
 	Broken  string `json:"broken,omitempty"` // the first fault; empty: none
 }
 

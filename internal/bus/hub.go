@@ -290,6 +290,20 @@ func (h *Hub) Delete(ctx context.Context, name, subject string) error {
 	return nil
 }
 
+// DeleteUpTo removes the messages up to a sequence whose subject matches.
+func (h *Hub) DeleteUpTo(ctx context.Context, name, subject string, last uint64) error {
+	s, err := h.stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := line.Bounded(ctx, hubTimeout)
+	defer cancel()
+	if err := s.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1)); err != nil {
+		return fmt.Errorf("delete %s up to %d: %w", subject, last, line.Meaning(err))
+	}
+	return nil
+}
+
 // stream gives the handle of a stream, asked for once.
 func (h *Hub) stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	h.mu.Lock()

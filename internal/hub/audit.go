@@ -119,15 +119,27 @@ func (h *Hub) auditPage(ctx context.Context, limit int, before uint64) (records 
 	return records, older, nil
 }
 
-// VerifyAudit walks the log from its first record and checks numbers and hashes.
+// VerifyAudit walks the log from its first record, or from the first that a purge left, and checks numbers and hashes. What a purge removed is vouched for
+// by the mark it left.
 func (h *Hub) VerifyAudit(ctx context.Context) (api.AuditVerdict, error) {
 	var verdict api.AuditVerdict
-	err := h.store.Each(ctx, stream.Audit, "", 1, func(m stream.Message) error {
+	mark, err := h.auditMark(ctx)
+	if err != nil {
+		return verdict, err
+	}
+	err = h.store.Each(ctx, stream.Audit, "", 1, func(m stream.Message) error {
 		if verdict.Broken != "" {
 			return nil
 		}
 		var record api.AuditRecord
-		switch err := decodeRecord(m.Data, &record); {
+		err := decodeRecord(m.Data, &record)
+		if begun := verdict.Records > 0; err == nil && !begun && record.Number > 1 && record.Number <= mark.Number+1 {
+			verdict.Records, verdict.Head, verdict.Purged = record.Number-1, record.Prev, record.Number-1
+			if record.Number == mark.Number+1 {
+				verdict.Head = mark.Head
+			}
+		}
+		switch {
 		case err != nil:
 			verdict.Broken = fmt.Sprintf("the record after number %d cannot be read: %v", verdict.Records, err)
 		case record.Number != verdict.Records+1:
@@ -136,6 +148,9 @@ func (h *Hub) VerifyAudit(ctx context.Context) (api.AuditVerdict, error) {
 			verdict.Broken = fmt.Sprintf("record %d does not follow from the one before it", record.Number)
 		default:
 			verdict.Records, verdict.Head = record.Number, hashOf(m.Data)
+			if record.Number == mark.Number && verdict.Head != mark.Head {
+				verdict.Broken = fmt.Sprintf("record %d is not the one that a purge left its mark of", record.Number)
+			}
 		}
 		return nil
 	})
@@ -157,6 +172,9 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 		if results, ok := any(value).([]api.AssignResult); ok && len(results) > 0 {
 			record.Detail = results[0].Why
 		}
+		if impact, ok := any(value).(api.Impact); ok && !impact.DryRun {
+			record.Detail = purgeDetail(impact)
+		}
 		if err != nil {
 			problem := problemOf(err)
 			record.Outcome, record.Detail = problem.Reason, problem.Title
@@ -175,10 +193,12 @@ func who(r *http.Request) string { return actorOf(r.Context()).name }
 
 // targetOf is what a request was about.
 func targetOf(r *http.Request, value any) string {
-	if impact, ok := value.(api.Impact); ok {
+	if impact, ok := value.(api.Impact); ok && impact.DryRun {
 		return fmt.Sprintf("dry run of %.100s", impact.Target)
+	} else if ok {
+		return impact.Target
 	}
-	for _, name := range []string{"site", "id", "key", "group", "plan", "user"} {
+	for _, name := range []string{"site", "id", "key", "group", "plan", "user", "notification"} {
 		if target := r.PathValue(name); target != "" {
 			return fmt.Sprintf("%.100s", target)
 		}

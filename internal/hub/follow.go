@@ -19,7 +19,7 @@ import (
 
 // replayed are the streams the view is made of, in the order in which they are folded at start: who is spoken of before what is said (V3),
 // and acknowledgements after the events they are of.
-var replayed = []string{stream.Sites, stream.Catalog, stream.Groups, stream.Plans, stream.Desired, stream.Events, stream.State, stream.Acks}
+var replayed = []string{stream.Sites, stream.Catalog, stream.Groups, stream.Plans, stream.Notifications, stream.Desired, stream.Events, stream.State, stream.Acks}
 
 // follow builds the view from the bus and keeps it right from then on.
 func (h *Hub) follow(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,9 +24,9 @@ func TestAStartingHubSaysSo(t *testing.T) {
 	}{
 		{0, "/healthz", http.StatusOK, "ok: starting"},
 		{0, "/readyz", http.StatusServiceUnavailable, "still opens its store"},
-		{6, "/readyz", http.StatusServiceUnavailable, "stream 6 of 8"},
+		{6, "/readyz", http.StatusServiceUnavailable, fmt.Sprintf("stream 6 of %d", len(replayed))},
 		{6, "/v1/sites", http.StatusServiceUnavailable, `"reason":"Starting"`},
-		{6, "/", http.StatusServiceUnavailable, "stream 6 of 8"},
+		{6, "/", http.StatusServiceUnavailable, fmt.Sprintf("stream 6 of %d", len(replayed))},
 	} {
 		f.reading(c.stage)
 		if answer := ask(c.path); answer.Code != c.status || !strings.Contains(answer.Body.String(), c.says) {

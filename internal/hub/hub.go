@@ -38,6 +38,8 @@ type Store interface {
 	Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error
 	// Delete removes the messages of a stream whose subject matches.
 	Delete(ctx context.Context, name, subject string) error
+	// DeleteUpTo removes those up to a sequence.
+	DeleteUpTo(ctx context.Context, name, subject string, last uint64) error
 	// Follow calls f with the messages of a stream from a sequence on, for ever.
 	Follow(ctx context.Context, name string, from uint64, f func(stream.Message) error) error
 }
@@ -87,10 +89,12 @@ type Config struct {
 	// Prometheus is asked by the checks of plans that are queries; empty: such plans are refused.
 	Prometheus string
 	Backups    Backups
+	Retention  Retention
 	Now        func() time.Time // nil is the wall clock
 	Log        *zap.Logger      // nil is silent
 
-	around func(h *Hub, next http.Handler) http.Handler // tests look at what the API answers
+	around      func(h *Hub, next http.Handler) http.Handler // tests look at what the API answers
+	noticeEvery time.Duration                                // how often notifications look; 0 is lookEvery
 }
 
 // External is a bus that somebody else runs.
@@ -141,6 +145,8 @@ type Hub struct {
 	users    *users
 	replays  *replays
 	feed     *feed
+	purging  sync.Mutex // one purge at a time
+	notifier *notifier
 	asks     struct { // of the API
 		ofUser, from, failed *limiter
 		haste                haste
@@ -218,6 +224,9 @@ func (h *Hub) configure() error {
 	if cfg.LeaseSpan < time.Second {
 		return fmt.Errorf("lease %s: want a second or more", cfg.LeaseSpan)
 	}
+	if err := cfg.Retention.check(); err != nil {
+		return err
+	}
 	h.life = rand.Text()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -270,6 +279,8 @@ func (h *Hub) open(ctx context.Context) error {
 	if err := h.startRollouts(ctx); err != nil {
 		return err
 	}
+	h.startPurging()
+	h.startNotifying()
 	if err := h.shutOut(); err != nil {
 		h.log.Error("the bus does not know yet who is revoked: they stay connected", zap.Error(err))
 	}

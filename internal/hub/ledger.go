@@ -470,7 +470,13 @@ func (h *Hub) recount(ctx context.Context, take func(name string, messages, last
 		if slices.Contains(replayed, rule.Name) || rule.Keep == stream.Newest {
 			continue // the newest of a subject may be deleted with it
 		}
-		if messages, last, err := h.counts.Count(ctx, rule.Name); err == nil {
+		messages, last, err := h.counts.Count(ctx, rule.Name)
+		if err == nil && rule.Name == stream.Audit { // what a purge removed was there
+			var mark auditMark
+			mark, err = h.auditMark(ctx)
+			messages += mark.Number
+		}
+		if err == nil {
 			take(rule.Name, messages, last)
 		}
 	}

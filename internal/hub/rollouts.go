@@ -304,8 +304,14 @@ func latestOf(a, b time.Time) time.Time {
 // load brings a rollout to lead up to what the bus has: at the beginning, after an act, after another leader.
 func (s *rollouts) load(ctx context.Context, id string) error {
 	s.mu.Lock()
-	head := s.heads[id]
+	head, known := s.heads[id]
 	s.mu.Unlock()
+	if !known { // purged
+		s.deciding.Lock()
+		delete(s.led, id)
+		s.deciding.Unlock()
+		return nil
+	}
 	was := s.led[id]
 	if was != nil && was.head.sequence >= head.sequence {
 		return nil

@@ -106,6 +106,15 @@ func (h *Hub) table() []route {
 		destroys[api.RolloutAct](h, "POST /v1/rollouts/{id}/abort", operator, fleetWide, "rollout abort", "Stop a rollout and take its offers back", h.actsOn("abort"), foreseenOf("id", h.foreseeAct("abort"))),
 		destroys[api.RolloutAct](h, "POST /v1/rollouts/{id}/rollback", operator, fleetWide, "rollout rollback", "Bring sites back to what they ran before", h.actsOn("rollback"), foreseenOf("id", h.foreseeAct("rollback"))),
 
+		reads("/v1/notifications", admin, fleetWide, "Whom the hub tells, of what, and how that goes", h.getNotifications),
+		reads("/v1/notifications/{notification}", admin, fleetWide, "One notification", h.getNotification()),
+		writes[api.NotificationSpec](h, "PUT /v1/notifications/{notification}", admin, fleetWide, "notification set", "Have somebody told what happens", h.putNotification),
+		destroys[none](h, "DELETE /v1/notifications/{notification}", admin, fleetWide, "notification delete", "Have somebody told no more", h.deleteNotification(), h.foreseeNotificationDelete),
+		writes[api.Because](h, "POST /v1/notifications/{notification}/test", admin, fleetWide, "notification test", "Send a notice that is a test", h.postNotificationTest()),
+		writes[api.Because](h, "POST /v1/notifications/{notification}/key", admin, fleetWide, "notification key", "The secret that signatures are checked with", h.postNotificationKey()),
+
+		destroys[api.Because](h, "POST /v1/purge", admin, fleetWide, "purge", "Remove what is over", h.postPurge, h.foreseePurge),
+
 		writes[api.UserRequest](h, "POST /v1/users", admin, fleetWide, "user add", "Make a user and its token", h.postUser),
 		reads("/v1/users", admin, fleetWide, "The users", h.getUsers),
 		writes[api.UserRenewal](h, "POST /v1/users/{user}/renewal", admin, fleetWide, "user renew", "Give a user another token", h.postUserRenewal),

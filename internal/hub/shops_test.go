@@ -232,7 +232,7 @@ type district struct {
 func newDistrict(t *testing.T, n int, inMemory bool) *district {
 	t.Helper()
 	d := &district{t: t, cfg: configOf(t, t.TempDir()), shops: map[bundle.SiteID]*shop{}}
-	d.cfg.HeartBeat, d.cfg.LeaseSpan = time.Second, time.Second
+	d.cfg.HeartBeat, d.cfg.LeaseSpan, d.cfg.noticeEvery = time.Second, time.Second, beat
 	if inMemory {
 		d.memory = membus.New(nil)
 		d.cfg.Bus = d.memory
@@ -333,3 +333,5 @@ func (d *district) allRun(version bundle.Version, but ...int) {
 		}
 	}
 }
+
+func refOfShop(version bundle.Version) bundle.Ref { return bundle.Ref{Name: "shop", Version: version} }

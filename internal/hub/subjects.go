@@ -43,6 +43,17 @@ func GroupSubject(name bundle.Name) string { return "hf.group." + string(name) }
 // PlanSubject holds a rollout plan (stream PLANS).
 func PlanSubject(name bundle.Name) string { return "hf.plan." + string(name) }
 
+// NotificationSubject holds whom the hub tells, and of what (stream NOTIFICATIONS); queueSubject what waits for it, toldSubject what was told already
+// (stream MEMORY).
+func NotificationSubject(name bundle.Name) string { return "hf.notification." + string(name) }
+
+func queueSubject(name bundle.Name) string { return "hf.memory.notices-" + string(name) }
+
+const toldSubject = "hf.memory.told"
+
+// auditMarkSubject holds what a purge of the audit log left of what it removed (stream MEMORY).
+const auditMarkSubject = "hf.memory.audit"
+
 // UserSubject holds an access.User, seenSubject when it was last there (stream USERS, one message a subject, the hub's alone).
 func UserSubject(name string) string { return "hf.user." + name }
 

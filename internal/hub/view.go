@@ -33,6 +33,8 @@ type View struct {
 	plans     map[bundle.Name]planRecord
 	holders   map[string]bundle.SiteID // by public key: of now, and of before
 	throttled map[bundle.SiteID]bool   // who is, or was a moment ago
+
+	notifications map[bundle.Name]notificationRecord
 }
 
 type siteView struct {
@@ -67,6 +69,7 @@ func NewView(hubKeys []ed25519.PublicKey, heartBeat time.Duration) *View {
 	return &View{
 		hubKeys: hubKeys, heartBeat: heartBeat, sites: map[bundle.SiteID]*siteView{}, catalog: map[bundle.Ref]CatalogEntry{},
 		releases: map[bundle.Digest]CatalogEntry{}, groups: map[bundle.Name]groupRecord{}, plans: map[bundle.Name]planRecord{}, holders: map[string]bundle.SiteID{}, throttled: map[bundle.SiteID]bool{},
+		notifications: map[bundle.Name]notificationRecord{},
 	}
 }
 
@@ -85,6 +88,8 @@ func (v *View) Fold(m stream.Message) (folded *fleetsync.Folded, err error) {
 		return nil, v.foldGroup(m)
 	case "plan":
 		return nil, v.foldPlan(m)
+	case "notification":
+		return nil, v.foldNotification(m)
 	}
 	id, err := bundle.ParseSiteID(rest)
 	if err != nil {

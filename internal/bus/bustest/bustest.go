@@ -23,6 +23,7 @@ type Hub interface {
 	CreateAll(ctx context.Context, messages []stream.Message) error
 	Get(ctx context.Context, subject string) (stream.Message, error)
 	Delete(ctx context.Context, name, subject string) error
+	DeleteUpTo(ctx context.Context, name, subject string, last uint64) error
 	Each(ctx context.Context, name, filter string, from uint64, f func(stream.Message) error) error
 	Follow(ctx context.Context, name string, from uint64, f func(stream.Message) error) error
 	Poke(site bundle.SiteID) error
@@ -51,6 +52,7 @@ func Run(t *testing.T, fresh func(t *testing.T) World) {
 		{"compare and swap", testPutIf},
 		{"many at once", testCreateAll},
 		{"delete", testDelete},
+		{"delete up to", testDeleteUpTo},
 		{"replay", testEach},
 		{"follow", testFollow},
 		{"site reads and reports", testSite},
@@ -208,6 +210,39 @@ func testDelete(t *testing.T, ctx context.Context, w World) {
 	}
 	_, err = w.Hub.Create(ctx, fleetsync.BlobSubject(digest, 0), []byte("again"))
 	must(t, err)
+}
+
+func testDeleteUpTo(t *testing.T, ctx context.Context, w World) {
+	var sequences []uint64
+	for range 4 {
+		sequence, err := w.Hub.Put(ctx, "hf.audit", []byte("x"))
+		must(t, err)
+		sequences = append(sequences, sequence)
+	}
+	must(t, w.Hub.DeleteUpTo(ctx, stream.Audit, "hf.audit", sequences[1]))
+	must(t, w.Hub.DeleteUpTo(ctx, stream.Audit, "hf.audit", sequences[1]))
+	if got := each(t, ctx, w, stream.Audit, "", 0); len(got) != 2 {
+		t.Errorf("left: %q", got)
+	}
+	// Of a subject that keeps the newest, only what is not newer goes.
+	old, err := w.Hub.Put(ctx, "hf.rollout.a", []byte("1"))
+	must(t, err)
+	_, err = w.Hub.Put(ctx, "hf.rollout.b", []byte("1"))
+	must(t, err)
+	newer, err := w.Hub.Put(ctx, "hf.rollout.a", []byte("2"))
+	must(t, err)
+	must(t, w.Hub.DeleteUpTo(ctx, stream.Rollouts, "hf.rollout.a", old))
+	if m, err := w.Hub.Get(ctx, "hf.rollout.a"); err != nil || m.Sequence != newer {
+		t.Errorf("what came later: %+v, %v", m, err)
+	}
+	must(t, w.Hub.DeleteUpTo(ctx, stream.Rollouts, "hf.rollout.a", newer))
+	if got := each(t, ctx, w, stream.Rollouts, "", 0); len(got) != 1 {
+		t.Errorf("left: %q", got)
+	}
+	next, err := w.Hub.PutIf(ctx, "hf.rollout.a", []byte("3"), 0)
+	if err != nil || next <= newer {
+		t.Errorf("written anew at %d, %v", next, err)
+	}
 }
 
 func testEach(t *testing.T, ctx context.Context, w World) {

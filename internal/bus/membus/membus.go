@@ -210,6 +210,18 @@ func (b *Bus) Delete(_ context.Context, name, subject string) error {
 	return nil
 }
 
+// DeleteUpTo removes the messages up to a sequence whose subject matches.
+func (b *Bus) DeleteUpTo(_ context.Context, name, subject string, last uint64) error {
+	if _, err := stream.Named(name); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	log := b.logs[name]
+	log.messages = slices.DeleteFunc(log.messages, func(x stream.Message) bool { return x.Sequence <= last && stream.Matches(subject, x.Subject) })
+	return nil
+}
+
 // Each calls f with the messages there are that match filter, from a sequence on.
 func (b *Bus) Each(_ context.Context, name, filter string, from uint64, f func(stream.Message) error) error {
 	found, _, err := b.since(name, filter, from)

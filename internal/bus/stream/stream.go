@@ -50,6 +50,8 @@ const (
 	Plans        = "PLANS"
 	Users        = "USERS"
 	Memory       = "MEMORY"
+
+	Notifications = "NOTIFICATIONS"
 )
 
 // Keep is what a stream does with a second message on a subject.
@@ -100,6 +102,7 @@ var Rules = []Rule{
 	{RolloutParts, []string{"hf.part.*.*.*"}, Newest, nil, "", "rollouts in packed chunks"},
 	{Groups, []string{"hf.group.*"}, Newest, nil, "", "named label selectors"},
 	{Plans, []string{"hf.plan.*"}, Newest, nil, "", "rollout plans by name"},
+	{Notifications, []string{"hf.notification.*"}, Newest, nil, "", "whom the hub tells what happens"},
 	{Users, []string{"hf.user.*", "hf.seen.*"}, Newest, nil, "", "who may use the API, and when they last did"},
 	{Memory, []string{"hf.memory.*"}, Newest, nil, "", "what the hub itself has to remember over a start"},
 }
