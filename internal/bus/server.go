@@ -20,6 +20,8 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/bus/line"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
 // ServerOptions says how to run the embedded server.
@@ -333,24 +335,25 @@ func webSocketAddr(srv *server.Server) string {
 	return strings.TrimPrefix(srv.WebsocketURL(), "wss://")
 }
 
-// Users are the public keys of who is connected.
-func (s *Server) Users() (map[string]bool, error) {
-	users := map[string]bool{}
-	for offset, total := 0, 1; offset < total; {
-		page, err := s.running().Connz(&server.ConnzOptions{Username: true, Offset: offset, Limit: usersPage})
-		if err != nil {
-			return nil, fmt.Errorf("bus: connections: %w", err)
-		}
-		for _, c := range page.Conns {
-			users[c.AuthorizedUser] = true
-		}
-		offset, total = offset+usersPage, page.Total
+// Connected says which of the sites are: somebody listens for their pokes, which nobody but a site may. It costs a look into a tree for each; the server's own
+// list of connections verifies the credential of every one of them each time it is asked who they are.
+func (s *Server) Connected(sites []bundle.SiteID) (map[bundle.SiteID]bool, error) {
+	keys, err := open("sites account", s.keys.Sites)
+	if err != nil {
+		return nil, fmt.Errorf("bus: connections: %w", err)
 	}
-	return users, nil
+	account, err := s.running().LookupAccount(keys.public)
+	if err != nil {
+		return nil, fmt.Errorf("bus: connections: %w", err)
+	}
+	connected := map[bundle.SiteID]bool{}
+	for _, site := range sites {
+		if account.SubscriptionInterest(fleetsync.PokeSubject(site)) {
+			connected[site] = true
+		}
+	}
+	return connected, nil
 }
-
-// usersPage is how many connections the server is asked for at once.
-const usersPage = 4096
 
 // Connections counts who is connected, the hub itself among them.
 func (s *Server) Connections() int { return s.running().NumClients() }

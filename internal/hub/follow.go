@@ -59,7 +59,7 @@ func (h *Hub) follow(ctx context.Context) error {
 	running.Go(func() { h.keepFresh(following) })
 	running.Go(func() { h.keepLedger(following) })
 	if h.present != nil {
-		running.Go(func() { h.watchPresence(following, h.present) })
+		running.Go(func() { h.watchPresence(following) })
 	}
 	running.Go(func() { h.scrub(following, true) })
 	for _, name := range replayed {

@@ -155,8 +155,9 @@ type Hub struct {
 	system  *bus.System // nil: the bus is this hub's own
 	// connections is how many there are to the embedded bus; nil: it is somebody else's.
 	connections func() int
-	letIn       func()                          // lets sites in; nil as above
-	present     func() (map[string]bool, error) // who is; nil as above
+	letIn       func() // lets sites in; nil as above
+	// present says which sites are; nil as above.
+	present func([]bundle.SiteID) (map[bundle.SiteID]bool, error)
 
 	enrolling sync.Mutex // one enrolment is decided at a time
 	shutting  sync.Mutex // one list of revoked users is given at a time; guards shut
@@ -361,7 +362,7 @@ func (h *Hub) startBus(ctx context.Context) (*bus.Hub, error) {
 		stop()
 		<-ended
 	})
-	h.revoker, h.connections, h.present, h.letIn = server, server.Connections, server.Users, server.Admit
+	h.revoker, h.connections, h.present, h.letIn = server, server.Connections, server.Connected, server.Admit
 	if h.servers = h.cfg.SiteURLs; h.servers == nil {
 		if h.servers, err = siteURLs(publicHosts(h.cfg.Hosts), server); err != nil {
 			return nil, err

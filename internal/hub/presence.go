@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,14 +12,17 @@ import (
 // presenceEvery is how often the embedded bus is asked who is connected, so that a site that is gone is missed long before its next heartbeat.
 const presenceEvery = 15 * time.Second
 
-// watchPresence asks until ctx ends, first when sites have had time to come back after a start. users is the bus's answer: public keys.
-func (h *Hub) watchPresence(ctx context.Context, users func() (map[string]bool, error)) {
-	every(ctx, presenceEvery, func() { h.notePresence(users) })
+// watchPresence asks until ctx ends, first when sites have had time to come back after a start.
+func (h *Hub) watchPresence(ctx context.Context) {
+	every(ctx, presenceEvery, h.notePresence)
 }
 
-func (h *Hub) notePresence(users func() (map[string]bool, error)) {
+func (h *Hub) notePresence() {
 	asked := h.cfg.Now()
-	connected, err := users()
+	h.mu.Lock()
+	sites := slices.Collect(maps.Keys(h.view.sites))
+	h.mu.Unlock()
+	connected, err := h.present(sites)
 	if err != nil {
 		h.log.Warn("who is connected is not known", zap.Error(err))
 		return

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -17,20 +18,20 @@ func TestP08_ASiteWhoseConnectionEndsIsMissedBeforeItsHeartbeat(t *testing.T) {
 	site := addSite(t, client, "shop-1", nil)
 	site.report(fleetsync.TypeState, fleetsync.StateSubject("shop-1"), snapshot("shop-1", "a", 1))
 	eventually(t, "the site is fresh", func() bool { return siteAsShown(t, client, "shop-1").Freshness == api.Fresh })
-	h.notePresence(h.present)
+	h.notePresence()
 	if shown := siteAsShown(t, client, "shop-1"); shown.Freshness != api.Fresh {
 		t.Fatalf("a connected site is %s", shown.Freshness)
 	}
 	site.link.Close()
 	eventually(t, "the site is stale", func() bool {
-		h.notePresence(h.present)
+		h.notePresence()
 		shown := siteAsShown(t, client, "shop-1")
 		return shown.Freshness == api.Stale && !shown.Connected
 	})
 }
 
-// TestT28_PresenceIsOfTheKeyThatIsTheSites is pure: who is connected says nothing for a site whose key it is not, and nothing against one heard since.
-func TestT28_PresenceIsOfTheKeyThatIsTheSites(t *testing.T) {
+// TestP08_PresenceIsOfTheSiteItself is pure: that others are connected says nothing for a site, and nothing against one heard since.
+func TestP08_PresenceIsOfTheSiteItself(t *testing.T) {
 	site := &siteView{record: SiteRecord{Site: "shop-1", PublicKey: "UA"}, ingest: fleetsync.NewIngest("shop-1")}
 	v := NewView(nil, time.Hour)
 	v.sites["shop-1"] = site
@@ -38,17 +39,17 @@ func TestT28_PresenceIsOfTheKeyThatIsTheSites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, try := range []struct {
-		users map[string]bool
-		asOf  time.Time
-		want  bool
+		connected map[bundle.SiteID]bool
+		asOf      time.Time
+		want      bool
 	}{
-		{map[string]bool{"UA": true}, noon.Add(time.Minute), true},
-		{map[string]bool{"UB": true}, noon.Add(time.Minute), false},
+		{map[bundle.SiteID]bool{"shop-1": true}, noon.Add(time.Minute), true},
+		{map[bundle.SiteID]bool{"shop-2": true}, noon.Add(time.Minute), false},
 		{nil, noon.Add(-time.Second), true}, // heard after the bus was asked
 	} {
-		v.Present(try.users, try.asOf)
+		v.Present(try.connected, try.asOf)
 		if got := site.connected(noon.Add(2*time.Minute), time.Hour); got != try.want {
-			t.Errorf("users %v as of %s: connected %v", try.users, try.asOf, got)
+			t.Errorf("%v connected as of %s: %v", try.connected, try.asOf, got)
 		}
 	}
 }

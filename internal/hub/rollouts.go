@@ -41,7 +41,7 @@ type rollouts struct {
 	deciding sync.Mutex // guards what is below, and every Rollout in it
 	token    uint64     // of the lease with which led was loaded
 	led      map[string]*led
-	silent   []expiry // when sites will count as away, in that order
+	silent   silence // when connected sites will count as away
 }
 
 // led is a rollout that this hub leads.
@@ -61,12 +61,6 @@ type led struct {
 type placement struct {
 	offer    rollout.Offer
 	sequence uint64 // of the assignment; 0: a withdrawal
-}
-
-type expiry struct {
-	site  bundle.SiteID
-	at    time.Time
-	heard time.Time // last, when this was written down
 }
 
 // restShare bounds what storing a rollout may take of a hub's time: a tenth. A small rollout rests for milliseconds, one of ten thousand sites
@@ -221,7 +215,7 @@ func (s *rollouts) run(ctx context.Context) {
 // drop forgets what a leader knows.
 func (s *rollouts) drop() {
 	s.deciding.Lock()
-	s.led, s.token, s.silent = map[string]*led{}, 0, nil
+	s.led, s.token, s.silent = map[string]*led{}, 0, silence{}
 	s.deciding.Unlock()
 	s.mu.Lock()
 	clear(s.dirty)
@@ -493,52 +487,43 @@ func (s *rollouts) join(now time.Time, l *led, id bundle.SiteID, selectors map[s
 // watch remembers when a connected site will count as away.
 func (s *rollouts) watch(now time.Time, id bundle.SiteID) {
 	if site, known := s.hub.view.sites[id]; known && site.connected(now, s.hub.cfg.HeartBeat) {
-		s.silent = append(s.silent, expiry{id, site.ingest.Heard().Add(2 * s.hub.cfg.HeartBeat), site.ingest.Heard()})
+		s.silent.put(id, site.ingest.Heard().Add(2*s.hub.cfg.HeartBeat))
 	}
 }
 
 func (s *rollouts) watchAll() {
 	now := s.hub.cfg.Now()
 	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
 	for id := range s.hub.view.sites {
 		s.watch(now, id)
 	}
-	s.hub.mu.Unlock()
-	slices.SortFunc(s.silent, func(a, b expiry) int { return a.at.Compare(b.at) })
 }
 
-// expire looks again at sites of which nothing was heard. Whoever was heard since stands further behind.
+// expire looks again at sites of which nothing was heard.
 func (s *rollouts) expire(now time.Time, dirty map[bundle.SiteID]bool) {
-	n := 0
-	for n < len(s.silent) && s.silent[n].at.Before(now) {
-		n++
-	}
-	if n == 0 {
-		return
-	}
 	h := s.hub
-	var again []expiry
 	h.mu.Lock()
-	for _, e := range s.silent[:n] {
-		site, known := h.view.sites[e.site]
-		_, there := dirty[e.site]
-		switch {
-		case !known || there:
-		case !site.connected(now, h.cfg.HeartBeat):
-			dirty[e.site] = false
-		case site.ingest.Heard().Equal(e.heard): // it says hello more rarely than others
-			again = append(again, expiry{e.site, now.Add(2 * h.cfg.HeartBeat), e.heard})
+	defer h.mu.Unlock()
+	for _, id := range s.silent.due(now) {
+		site, known := h.view.sites[id]
+		if !known {
+			continue
+		}
+		if site.connected(now, h.cfg.HeartBeat) { // heard since
+			s.silent.put(id, site.ingest.Heard().Add(2*h.cfg.HeartBeat))
+		} else if _, there := dirty[id]; !there {
+			dirty[id] = false
 		}
 	}
-	h.mu.Unlock()
-	s.silent = append(slices.Clone(s.silent[n:]), again...)
 }
 
 func (s *rollouts) nextExpiry() time.Time {
-	if len(s.silent) == 0 {
+	next, there := s.silent.next()
+	if !there {
 		return time.Time{}
 	}
-	return s.silent[0].at.Add(time.Millisecond)
+	return next.Add(time.Millisecond)
 }
 
 func (s *rollouts) answer(now time.Time, said []verdict) {

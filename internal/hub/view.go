@@ -295,11 +295,11 @@ func (v *View) Asked(since time.Time) map[bundle.SiteID]fleetsync.Hello {
 	return asked
 }
 
-// Present takes from the bus who is connected to it, as public keys, as of a time: a site that is not is no longer counted as connected, however lately it
-// was heard. One that was heard since the time is.
-func (v *View) Present(users map[string]bool, asOf time.Time) {
-	for _, site := range v.sites {
-		site.absent = !users[site.record.PublicKey] && !site.ingest.Heard().After(asOf)
+// Present takes from the bus which sites are connected to it, as of a time: one that is not is no longer counted as connected, however lately it was heard.
+// One that was heard since the time is.
+func (v *View) Present(connected map[bundle.SiteID]bool, asOf time.Time) {
+	for id, site := range v.sites {
+		site.absent = !connected[id] && !site.ingest.Heard().After(asOf)
 	}
 }
 
