@@ -3,9 +3,11 @@ package deploy_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -16,6 +18,8 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/holdfast-fleet/holdfast/deploy"
 )
 
 type object = map[string]any
@@ -103,6 +107,40 @@ func TestChartsAndKustomizationsGiveTheSame(t *testing.T) {
 		}
 		for name := range got {
 			t.Errorf("%s: only the chart has %s", c.chart, name)
+		}
+	}
+}
+
+// TestAnInstallationIsWrittenWithItsToken: what holdfast token create writes is the default installation, with the image and the enrolment file.
+func TestAnInstallationIsWrittenWithItsToken(t *testing.T) {
+	const image = "registry.example/holdfast-edge@sha256:abc"
+	enrolment := "{\n  \"token\": \"hft_: # '\u2028\"\n}\n"
+	manifest, err := deploy.EdgeManifest(image, []byte(enrolment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := deploy.EdgeValues(image, []byte(enrolment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var given object
+	if err := yaml.Unmarshal(values, &given); err != nil {
+		t.Fatal(err)
+	}
+	want := kustomized(t, "edge")
+	want["Secret holdfast-system/"+deploy.EnrolmentSecret] = object{"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": object{"namespace": "holdfast-system", "name": deploy.EnrolmentSecret},
+		"stringData": object{"enrol.json": enrolment}}
+	at(want["Deployment holdfast-system/holdfast-edge"], "spec", "template", "spec", "containers").([]any)[0].(object)["image"] = image
+	if got := decoded(t, string(manifest)); !reflect.DeepEqual(got, want) {
+		t.Errorf("the manifest is\n%s", manifest)
+	}
+	delete(want, "Namespace <nil>/holdfast-system")
+	if got := charted(t, "helm/holdfast-edge", "holdfast-system", given); !reflect.DeepEqual(got, want) {
+		t.Errorf("the chart gives %v", slices.Sorted(maps.Keys(got)))
+	}
+	for _, bad := range []string{"", "a b", "a\nb", `a"b`, strings.Repeat("a", 600)} {
+		if _, err := deploy.EdgeManifest(bad, nil); err == nil {
+			t.Errorf("image %.20q is taken", bad)
 		}
 	}
 }

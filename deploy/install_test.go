@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/yaml"
 
+	"github.com/holdfast-fleet/holdfast/deploy"
 	"github.com/holdfast-fleet/holdfast/test/cluster"
 )
 
@@ -39,6 +40,7 @@ func TestInstallationsAreAcceptedByARealAPIServer(t *testing.T) {
 	for name, objects := range map[string]map[string]object{
 		"hub":                      kustomized(t, "hub"),
 		"edge":                     kustomized(t, "edge"),
+		"edge with its token":      decoded(t, string(withToken(t))),
 		"edge with all components": kustomized(t, withComponents(t)),
 		"edge with a tenant":       merged(kustomized(t, "edge"), kustomized(t, filepath.Join("edge", "tenant"))),
 		"chart of the hub": merged(
@@ -64,6 +66,16 @@ func TestInstallationsAreAcceptedByARealAPIServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withToken is the edge as holdfast token create --format manifest writes it.
+func withToken(t *testing.T) []byte {
+	t.Helper()
+	manifest, err := deploy.EdgeManifest("registry.example/holdfast-edge:1", []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return manifest
 }
 
 // withComponents is a kustomization of the edge with every component.

@@ -136,8 +136,10 @@ it has their values: give them others.`,
 	})
 	run := verb.RunE
 	verb.RunE = func(cmd *cobra.Command, args []string) error {
-		if shared.out == "" && !asked.dry {
-			return usagef(cmd, "--output is needed")
+		if !asked.dry {
+			if err := shared.check(cmd); err != nil {
+				return err
+			}
 		}
 		return run(cmd, args)
 	}

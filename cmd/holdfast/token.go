@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-fleet/holdfast/deploy"
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
@@ -26,6 +27,8 @@ type tokenFlags struct {
 	expires     time.Duration
 	preApproved bool
 	out         string
+	format      string
+	image       string
 	trust       string
 }
 
@@ -33,7 +36,9 @@ func (t *tokenFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&t.expires, "expires", 24*time.Hour, "how long the token is good, at most 72h")
 	f.BoolVar(&t.preApproved, "pre-approved", false, "devices become sites at once, without anybody comparing words")
-	f.StringVarP(&t.out, "output", "o", "", "enrolment `file` to write, or - (required)")
+	f.StringVarP(&t.out, "output", "o", "", "`file` to write, or - (required)")
+	f.StringVar(&t.format, "format", formatFile, "what is written: "+formatFile+" (the enrolment file), "+formatManifest+" (the whole installation of the edge, for kubectl) or "+formatValues+" (for its Helm chart)")
+	f.StringVar(&t.image, "image", "", "with --format "+formatManifest+" or "+formatValues+": the agent's `image`")
 	f.StringVar(&t.trust, "trust", "", "fleet's `folder` whose root of trust the enrolment file must carry, so that not even the hub can put in another")
 }
 
@@ -53,10 +58,14 @@ Each device makes its own key. Its site's name follows from --site-name and the 
   machine-id       the system's machine id (the default)
   node-label:KEY   a label of the Kubernetes node
 
+With --format manifest it writes all that a cluster needs instead, for kubectl apply -f or the folder from which a device's image applies manifests at
+its first boot; with --format values, values for deploy/helm/holdfast-edge.
+
 Without --pre-approved it waits until somebody compares its words and approves it: holdfast site pending, holdfast site approve.
 The file holds a secret for as long as the token is good.`,
-		Example: "  holdfast token create --group canary --uses 500 --expires 48h --site-name serial -o enrol.json",
-		Args:    exactly(),
+		Example: "  holdfast token create --group canary --uses 500 --expires 48h --site-name serial -o enrol.json\n" +
+			"  holdfast token create --uses 500 --format manifest --image registry.example/holdfast-edge@sha256:… -o install.yaml",
+		Args: exactly(),
 	}
 	var shared tokenFlags
 	shared.add(cmd)
@@ -65,8 +74,8 @@ The file holds a secret for as long as the token is good.`,
 	uses := cmd.Flags().Int("uses", 1, "for how many devices")
 	rule := cmd.Flags().String("site-name", string(enrol.ByMachineID), "`rule` that names the sites")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if shared.out == "" {
-			return usagef(cmd, "--output is needed")
+		if err := shared.check(cmd); err != nil {
+			return err
 		}
 		parsed, err := enrol.ParseRule(*rule)
 		if err != nil {
@@ -89,6 +98,49 @@ The file holds a secret for as long as the token is good.`,
 	return cmd
 }
 
+// What --format takes.
+const (
+	formatFile     = "file"
+	formatManifest = "manifest"
+	formatValues   = "values"
+)
+
+// check says what is wrong with the flags, before a token is made for them.
+func (t *tokenFlags) check(cmd *cobra.Command) error {
+	switch t.format {
+	case formatFile:
+		if t.image != "" {
+			return usagef(cmd, "--image is for --format %s and %s", formatManifest, formatValues)
+		}
+	case formatManifest, formatValues:
+		if err := deploy.CheckImage(t.image); err != nil {
+			return usagef(cmd, "--image: %v", err)
+		}
+	default:
+		return usagef(cmd, "--format %q: want %s, %s or %s", t.format, formatFile, formatManifest, formatValues)
+	}
+	if t.out == "" {
+		return usagef(cmd, "--output is needed")
+	}
+	return nil
+}
+
+// write lays an enrolment file out as the flags say.
+func (t *tokenFlags) write(file enrol.File) ([]byte, error) {
+	raw, err := json.MarshalIndent(file, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("enrolment file: %w", err)
+	}
+	raw = append(raw, '\n')
+	switch t.format {
+	case formatManifest:
+		return deploy.EdgeManifest(t.image, raw)
+	case formatValues:
+		return deploy.EdgeValues(t.image, raw)
+	}
+	return raw, nil
+}
+
 // writeToken makes the token and writes its file, which is given out once and so must have somewhere to go before the hub is asked.
 func (d *desk) writeToken(t tokenFlags, create func() (api.TokenGrant, error)) error {
 	if t.out != "-" {
@@ -106,11 +158,11 @@ func (d *desk) writeToken(t tokenFlags, create func() (api.TokenGrant, error)) e
 		}
 		return err
 	}
-	raw, err := json.MarshalIndent(grant.File, "", "  ")
+	raw, err := t.write(grant.File)
 	if err != nil {
-		return fmt.Errorf("enrolment file: %w", err)
+		return err
 	}
-	if err := d.writeWhole(t.out, append(raw, '\n'), 0o600); err != nil {
+	if err := d.writeWhole(t.out, raw, 0o600); err != nil {
 		return err
 	}
 	token := grant.Token
