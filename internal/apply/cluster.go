@@ -137,8 +137,11 @@ type Cluster interface {
 	Look(ctx context.Context, ref Ref, view View) (Seen, error)
 	// Judge looks at one object and has the gate say how it does, as its Verdict.
 	Judge(ctx context.Context, ref Ref, by *gate.Gate) (Seen, error)
-	// Probe gives the status of an HTTP GET to a Service's path, sent through the API server. What is answered otherwise is not looked at.
+	// Probe gives the status of an HTTP GET to a Service's or to each pod's path, sent through the API server: of pods the first that is none of 200 to 399. What is
+	// answered otherwise is not looked at. A probe without a path is a connection to each pod, and 200 where all took it.
 	Probe(ctx context.Context, probe bundle.Probe) (status int, err error)
+	// PullSecret reads what a pull secret holds.
+	PullSecret(ctx context.Context, secret PullSecret) (Credentials, error)
 	// Pulls says how far the nodes are with the images of a DaemonSet.
 	Pulls(ctx context.Context, puller Ref) (Pulls, error)
 	// Diff says what a forced apply of the patch would change, leaving Ignore paths out of the comparison. It changes nothing.

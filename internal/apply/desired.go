@@ -118,7 +118,7 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 			return Desired{}, fmt.Errorf("%s: %w", ref, err)
 		}
 	}
-	probed, seen := 0, make(map[bundle.ObjectID]bool, len(objects))
+	probed, seen := map[string]bool{}, make(map[bundle.ObjectID]bool, len(objects))
 	for _, in := range objects {
 		body, err := labelled(in.JSON, string(ref.Name))
 		if err != nil {
@@ -148,11 +148,12 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 			o.Gate = gates[i]
 		}
 		for _, probe := range policy.Probes {
-			if in.ID == (bundle.ObjectID{Kind: "Service", Namespace: probe.Namespace, Name: probe.Service}) {
-				o.Probes = append(o.Probes, probe)
+			if probed[probeKey(probe)] || !probe.About(in.ID, body) {
+				continue
 			}
+			probed[probeKey(probe)] = true
+			o.Probes = append(o.Probes, probe)
 		}
-		probed += len(o.Probes)
 		o.Yield = policy.IgnoreManagers
 		o.keep(policy.DriftOf(in.ID))
 		o.Replace = slices.Contains(policy.Replace, policyKind(in.ID))
@@ -166,11 +167,15 @@ func desire(ref bundle.Ref, digest, rendered bundle.Digest, policy bundle.Policy
 		}
 		d.Objects = append(d.Objects, o)
 	}
-	if probed < len(policy.Probes) {
-		return Desired{}, fmt.Errorf("%s: a probe names a Service that is not in the bundle", ref)
+	for _, probe := range policy.Probes {
+		if !probed[probeKey(probe)] {
+			return Desired{}, fmt.Errorf("%s: a probe of %s names a Service or pods that are not in the bundle", ref, probe.Target())
+		}
 	}
 	return d, nil
 }
+
+func probeKey(p bundle.Probe) string { return fmt.Sprint(p) }
 
 // keep decides what is done about drift of the object. Its body is not packed.
 func (o *Object) keep(mode bundle.DriftMode) {

@@ -71,10 +71,10 @@ func (o *Object) look(ctx context.Context, cluster Cluster) (Seen, error) {
 		status, err := cluster.Probe(ctx, p)
 		switch {
 		case err != nil:
-			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: %s", p.Port, p.Path, err)}
+			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of %s: %s", p.Target(), err)}
 			return seen, nil
 		case status < 200 || status > 399:
-			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of port %d%s: status %d", p.Port, p.Path, status)}
+			seen.Verdict = Verdict{StatusInProgress, fmt.Sprintf("probe of %s: status %d", p.Target(), status)}
 			return seen, nil
 		}
 	}

@@ -268,6 +268,7 @@ func TestHealthByPolicy(t *testing.T) {
 func TestT29_ProbesNameOwnServices(t *testing.T) {
 	for name, policy := range map[string]bundle.Policy{
 		"a Service of others":            {Drift: bundle.DriftEnforce, Probes: []bundle.Probe{{Namespace: "kube-system", Service: "kube-dns", Port: 80, Path: "/"}}},
+		"pods of others":                 {Drift: bundle.DriftEnforce, Probes: []bundle.Probe{{Namespace: "kube-system", Pods: map[string]string{"k8s-app": "kube-dns"}, Port: 53}}},
 		"an expression of another world": {Drift: bundle.DriftEnforce, Health: []bundle.HealthRule{{Target: bundle.PatchTarget{Kind: "ConfigMap"}, Ready: "self.ok"}}},
 	} {
 		v := verifytest.Verified(t, []bundle.Object{configMap("default", "a", "1")}, func(m *bundle.Manifest) { m.Policy = policy })
@@ -275,6 +276,34 @@ func TestT29_ProbesNameOwnServices(t *testing.T) {
 			t.Errorf("%s is taken", name)
 		}
 	}
+}
+
+// A probe of pods is about the workload whose pods have the labels, and takes part in its health.
+func TestProbesOfPods(t *testing.T) {
+	s := newSite(t)
+	policy := bundle.Policy{Prune: true, Drift: bundle.DriftEnforce, Probes: []bundle.Probe{
+		{Namespace: "default", Pods: map[string]string{"app": "web"}, Port: 5432}, {Namespace: "default", Pods: map[string]string{"app": "web"}, Port: 8080, Path: "/ready"},
+	}}
+	d := desirePolicy(t, "shop", podsOf("default"), policy)
+	for _, o := range d.Objects {
+		if want := map[string]int{"Deployment": 2}[o.ObjectID.Kind]; len(o.Probes) != want {
+			t.Errorf("%s has %d probes, want %d", o.ObjectID, len(o.Probes), want)
+		}
+	}
+	s.must(d)
+	var down atomic.Bool
+	down.Store(true)
+	s.cluster.Fail(func(c memcluster.Call) error {
+		if c.Verb == "probe" && down.Load() {
+			return errors.New("pod web-1: connection refused")
+		}
+		return nil
+	})
+	l := watch(t, s.executor, true, s.track(d))
+	l.healthy(t, "Deployment.apps/default/web InProgress")
+	down.Store(false)
+	s.cluster.SetVerdict(bundle.ObjectID{Group: "apps", Kind: "Deployment", Namespace: "default", Name: "web"}, apply.Verdict{Status: apply.StatusCurrent})
+	l.healthy(t)
 }
 
 func TestDriftWhileNobodyWatchedIsFoundAtTheStart(t *testing.T) {

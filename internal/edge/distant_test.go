@@ -175,6 +175,10 @@ func (d *distant) Judge(context.Context, apply.Ref, *gate.Gate) (apply.Seen, err
 
 func (d *distant) Probe(context.Context, bundle.Probe) (int, error) { return 0, errNotHere }
 
+func (d *distant) PullSecret(context.Context, apply.PullSecret) (apply.Credentials, error) {
+	return apply.Credentials{}, errNotHere
+}
+
 func (d *distant) Pulls(context.Context, apply.Ref) (apply.Pulls, error) {
 	return apply.Pulls{}, errNotHere
 }

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -46,7 +47,8 @@ type Conn struct {
 type server struct {
 	config *rest.Config
 	base   *url.URL
-	own    *http.Client // speaks as the agent
+	own    *http.Client                                                         // speaks as the agent
+	dial   func(ctx context.Context, network, address string) (net.Conn, error) // to pods
 	mapper meta.RESTMapper
 	counts *counter
 
@@ -66,7 +68,7 @@ const requestTimeout = 30 * time.Second
 // Connect prepares a connection. It asks the server nothing, so it succeeds while the cluster is away. Requests are not throttled here: the
 // server's priority and fairness does that.
 func Connect(config *rest.Config) (*Conn, error) {
-	s := &server{counts: &counter{verbs: map[string]*atomic.Int64{}}, mappings: map[apply.Kind]mapping{}, lent: map[bundle.Account]*Conn{}}
+	s := &server{counts: &counter{verbs: map[string]*atomic.Int64{}}, mappings: map[apply.Kind]mapping{}, lent: map[bundle.Account]*Conn{}, dial: new(net.Dialer).DialContext}
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = -1, 0
 	config.UserAgent = "holdfast-edge"

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +14,19 @@ import (
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 )
+
+// PullSecret implements apply.Cluster.
+func (c *Conn) PullSecret(ctx context.Context, secret apply.PullSecret) (found apply.Credentials, err error) {
+	path := "/api/v1/namespaces/" + url.PathEscape(secret.Namespace) + "/secrets/" + url.PathEscape(secret.Name)
+	answer, err := c.do(ctx, request{method: http.MethodGet, path: path, accept: acceptObject})
+	if err != nil {
+		return found, err
+	}
+	if json.Unmarshal(answer, &found) != nil {
+		return apply.Credentials{}, errors.New("the server's answer is no Secret") // what it is may be secret
+	}
+	return found, nil
+}
 
 // Pulls says how far the nodes are with a puller's images: two requests.
 func (c *Conn) Pulls(ctx context.Context, ref apply.Ref) (apply.Pulls, error) {

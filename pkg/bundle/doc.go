@@ -65,8 +65,9 @@
 // or, where a rule of the policy's health matches, by CEL expressions over the object (pkg/bundle/gate), compiled when the bundle is built and bounded
 // in cost when they are evaluated. A probe is a GET to a Service that is an object of the bundle, through the API server's proxy and as the bundle's account, which
 // needs get on services/proxy: a probe holds no address, follows no redirect, keeps nothing of the answer but its status, and reaches what the API server lets it reach –
-// neither loopback nor link-local addresses. There are no TCP probes: the API server offers no connection without HTTP, and a pod's own readinessProbe says
-// the same better.
+// neither loopback nor link-local addresses. A probe may also name the pods of a workload of the bundle by labels: a GET goes to each of them through the API server's
+// proxy (get on pods/proxy, list on pods), and without a path the agent itself connects to each (list on pods), unless a pod is on its node's network or its address is one
+// that no pod has: loopback, link-local, multicast, or where clouds keep their metadata.
 //
 // # Loss
 //
@@ -78,8 +79,9 @@
 //
 // With prefetch a site has each node pull the images that pod templates name, init containers' too, once the version is accepted: also before a window opens. It makes a
 // DaemonSet in a namespace that holds nothing else (internal/apply.PrefetchNamespace), whose containers name the images and a command that no image has: the node
-// finds that out after pulling and runs nothing. Images that only a pull secret of a workload's namespace opens are not pulled so – the agent may read no Secrets – and count
-// as failed; nodes whose taints the DaemonSet does not tolerate are left out. On failure the site holds and tries again, or proceeds.
+// finds that out after pulling and runs nothing. Nodes are those that the pods' node selectors and tolerations name, one DaemonSet for each such
+// kind of node. The pull secrets that pod templates name are copied there for as long as it takes: out of the bundle, or read as the bundle's account; those of a service account
+// are not seen. On failure the site holds and tries again, or proceeds.
 //
 // # Guarantees
 //

@@ -170,15 +170,6 @@ type HealthRule struct {
 	Failed string      `json:"failed,omitempty"` // asked first
 }
 
-// Probe is an HTTP GET to a Service of the bundle, which has to answer with 200 to 399. It names no address: the Service is an object of the bundle's own,
-// and the API server passes the request on to one of its pods.
-type Probe struct {
-	Namespace string `json:"namespace"`
-	Service   string `json:"service"`
-	Port      int    `json:"port"`
-	Path      string `json:"path"` // begins with a slash; no query
-}
-
 // DriftOf is the mode of one object.
 func (p Policy) DriftOf(id ObjectID) DriftMode {
 	for _, rule := range p.DriftRules {

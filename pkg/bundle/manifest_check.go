@@ -425,17 +425,12 @@ func (p Policy) checkHealth() error {
 		}
 	}
 	for i, probe := range p.Probes {
-		if !labelPattern.MatchString(probe.Namespace) || !labelPattern.MatchString(probe.Service) || probe.Port < 1 || probe.Port > 65535 {
-			return fmt.Errorf("policy: probes %d: want the namespace and the name of a Service and a port", i)
-		}
-		if !probePath.MatchString(probe.Path) || strings.Contains(probe.Path, "..") {
-			return fmt.Errorf("policy: probes %d: path %.80q: want it to begin with '/' and to have letters, digits and -._~/ only, at most 253 bytes and no '..'", i, probe.Path)
+		if err := probe.check(); err != nil {
+			return fmt.Errorf("policy: probes %d: %w", i, err)
 		}
 	}
 	return nil
 }
-
-var probePath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]{0,252}$`)
 
 func (r IgnoreRule) check() error {
 	if err := r.Target.check(); err != nil {

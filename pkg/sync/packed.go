@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 )
 
 // Packed is the one way in which a report may be compressed: raw DEFLATE (RFC 1951) of its payload. The type of such an envelope ends with packedSuffix, and the signature
@@ -25,11 +24,6 @@ const MaxUnpacked = MaxMessage
 // ErrTooLarge says that a compressed payload comes to more than MaxUnpacked bytes.
 var ErrTooLarge = errors.New("the payload unpacks to more than a message may have")
 
-var (
-	packers   = sync.Pool{New: func() any { w, _ := flate.NewWriter(nil, flate.DefaultCompression); return w }}
-	unpackers = sync.Pool{New: func() any { return flate.NewReader(nil) }}
-)
-
 // SealPacked is Seal for a report that may go compressed. It does where that makes it smaller.
 func SealPacked(messageType string, payload any, key ed25519.PrivateKey) ([]byte, error) {
 	body, err := json.Marshal(payload)
@@ -44,22 +38,15 @@ func SealPacked(messageType string, payload any, key ed25519.PrivateKey) ([]byte
 
 func pack(body []byte) []byte {
 	var packed bytes.Buffer
-	w := packers.Get().(*flate.Writer)
-	defer packers.Put(w)
-	w.Reset(&packed)
-	_, _ = w.Write(body) // into memory
+	w, _ := flate.NewWriter(&packed, flate.DefaultCompression) // the level is one there is
+	_, _ = w.Write(body)                                       // into memory
 	_ = w.Close()
 	return packed.Bytes()
 }
 
 // unpack gives the plain payload of an envelope whose signature was checked.
 func unpack(payload []byte) ([]byte, error) {
-	r := unpackers.Get().(io.ReadCloser)
-	defer unpackers.Put(r)
-	if err := r.(flate.Resetter).Reset(bytes.NewReader(payload), nil); err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(io.LimitReader(r, MaxUnpacked+1))
+	body, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(payload)), MaxUnpacked+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("unpack: %w", err)

@@ -314,6 +314,25 @@ func (c *Cluster) Judge(ctx context.Context, ref apply.Ref, by *gate.Gate) (appl
 	return seen, err
 }
 
+// PullSecret implements apply.Cluster.
+func (c *Cluster) PullSecret(_ context.Context, secret apply.PullSecret) (found apply.Credentials, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := bundle.ObjectID{Kind: "Secret", Namespace: secret.Namespace, Name: secret.Name}
+	if err := c.call(Call{Verb: "pull secret", Object: id}); err != nil {
+		return found, err
+	}
+	o := c.objects[id]
+	if o == nil {
+		return found, missing(id)
+	}
+	raw, err := json.Marshal(o.body)
+	if err == nil {
+		err = json.Unmarshal(raw, &found)
+	}
+	return found, err
+}
+
 // Pulls implements apply.Cluster: there is one node, which has every image but those called missing.
 func (c *Cluster) Pulls(_ context.Context, puller apply.Ref) (apply.Pulls, error) {
 	c.mu.Lock()
@@ -342,11 +361,15 @@ func (c *Cluster) Pulls(_ context.Context, puller apply.Ref) (apply.Pulls, error
 	return apply.Pulls{Current: true, Nodes: 1, Pods: []apply.PullPod{pod}}, nil
 }
 
-// Probe implements apply.Cluster: a Service that is there answers 200.
+// Probe implements apply.Cluster: a Service that is there answers 200, and pods always do.
 func (c *Cluster) Probe(_ context.Context, probe bundle.Probe) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := bundle.ObjectID{Kind: "Service", Namespace: probe.Namespace, Name: probe.Service}
+	if probe.Service == "" { // of pods, which nobody makes here
+		id.Kind = "Pod"
+		return 200, c.call(Call{Verb: "probe", Object: id})
+	}
 	if err := c.call(Call{Verb: "probe", Object: id}); err != nil {
 		return 0, err
 	}

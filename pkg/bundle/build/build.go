@@ -104,6 +104,7 @@ func (b *builder) build(ctx context.Context, sources []Source) (*Result, error) 
 	items = append(items, b.namespaces(items)...)
 	objects := b.objects(items)
 	b.checkReferences(items)
+	b.checkProbes(objects)
 	if err := b.findings.err(); err != nil {
 		return nil, err
 	}
@@ -182,6 +183,15 @@ func (b *builder) objects(items []*item) []bundle.Object {
 	}
 	slices.SortFunc(objects, func(x, y bundle.Object) int { return bundle.CompareIDs(x.ID, y.ID) })
 	return objects
+}
+
+// checkProbes refuses probes of what is not in the bundle: no site would take them.
+func (b *builder) checkProbes(objects []bundle.Object) {
+	for i, p := range b.config.Policy.Probes {
+		if !slices.ContainsFunc(objects, func(o bundle.Object) bool { return p.About(o.ID, o.JSON) }) {
+			b.findings.refuse(b.config.fail(fmt.Sprintf("/policy/probes/%d", i), fmt.Errorf("a probe of %s in namespace %s: no Service or workload of the bundle is meant by it", p.Target(), p.Namespace)))
+		}
+	}
 }
 
 func (b *builder) checkReferences(items []*item) {
