@@ -234,3 +234,58 @@ func TestASiteFileThatIsNewerThanTheStoreCounts(t *testing.T) {
 		t.Error("a document that names no hub names one")
 	}
 }
+
+// T26: an older record of the root of trust, which this site itself sealed, passes its seal. The note in the cluster tells that it is not the newest one.
+func TestT26_AnOlderRootPutBackIsNoticedByTheNote(t *testing.T) {
+	b := newBeliever(t)
+	b.root.RotateHolders(1)
+	b.link.serve(t, b.root)
+	older := b.refresh()
+	image := memstore.NewDisk()
+	copied(t, b.store, image.Open())
+	b.root.RotateHolders(1)
+	b.link.serve(t, b.root)
+	newer := b.refresh()
+	if newer.Root <= older.Root {
+		t.Fatalf("the root went from %d to %d", older.Root, newer.Root)
+	}
+	life := func() (*fleetsync.Edge, fleetsync.Effects) {
+		t.Helper()
+		edge := fleetsync.NewEdge(fleetsync.EdgeConfig{Site: shop1, NewEpoch: "e1", NoteKey: sealOf(b.key).of("note"), Notebook: true})
+		var records []fleetsync.Record
+		must(t, b.store.Scan(fleetsync.RecordPrefix, func(key string, value []byte) error {
+			records = append(records, fleetsync.Record{Key: key, Value: value})
+			return nil
+		}))
+		_, err := edge.Step(time.Now(), fleetsync.Restored{Records: records})
+		must(t, err)
+		effects, err := edge.Step(time.Now(), fleetsync.Trusted{Trust: b.belief.Status(nil)})
+		must(t, err)
+		return edge, effects
+	}
+	edge, _ := life()
+	effects, err := edge.Step(time.Now(), fleetsync.Noted{})
+	must(t, err)
+	note := effects.Keep.Note
+
+	b.disk = image
+	if said := b.start(t); said != "" || b.belief.Status(nil).Root != older.Root {
+		t.Fatalf("%q, %+v", said, b.belief.Status(nil))
+	}
+	edge, _ = life()
+	effects, err = edge.Step(time.Now(), fleetsync.Noted{Note: note})
+	must(t, err)
+	told := ""
+	for _, r := range effects.Persist {
+		told += string(r.Value)
+	}
+	if !strings.Contains(told, fleetsync.ReasonTrustPutBack) || !strings.Contains(edge.State(time.Now()).PutBack, fmt.Sprintf("this site had %d with %d", newer.Root, newer.Targets)) {
+		t.Errorf("told %s, shown %q", told, edge.State(time.Now()).PutBack)
+	}
+	b.refresh()
+	_, err = edge.Step(time.Now(), fleetsync.Trusted{Trust: b.belief.Status(nil)})
+	must(t, err)
+	if said := edge.State(time.Now()).PutBack; said != "" {
+		t.Errorf("with the newest root again: %q", said)
+	}
+}
