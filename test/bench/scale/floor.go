@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle/wire"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
@@ -78,7 +79,11 @@ func (st *stand) floor(file string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := signed.WithContent(release.Content); err != nil {
+		content, err := wire.Decompress(release.Content, signed.Manifest().Content.Size)
+		if err != nil {
+			return err
+		}
+		if _, err := signed.WithContent(content); err != nil {
 			return err
 		}
 		if err := travel(fleetsync.TypeState, state, &gotState); err != nil {
