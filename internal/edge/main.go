@@ -20,6 +20,8 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/proxy"
 	"github.com/holdfast-fleet/holdfast/internal/secret"
 	"github.com/holdfast-fleet/holdfast/internal/store"
+	"github.com/holdfast-fleet/holdfast/internal/storekey"
+	"github.com/holdfast-fleet/holdfast/internal/watchdog"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/cosign"
 )
@@ -48,6 +50,9 @@ type Config struct {
 
 	open  func(store.Options) (opened, error)       // nil: store.Open
 	reach func(*rest.Config) (apply.Cluster, error) // nil: kube.Connect
+	// watched is what the site's watchdog knows, nil: readWatchdog; trial is how long an agent runs before its trial can be over, 0: trialLeast.
+	watched func(context.Context) (watchdog.Memory, error)
+	trial   time.Duration
 }
 
 func (c Config) keyed() Keyed {
@@ -82,11 +87,26 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if c.watched == nil {
+		c.watched = c.readWatchdog
+	}
+	if c.trial == 0 {
+		c.trial = trialLeast
+	}
+	var later storekey.Ring // for a store that is encrypted when the trial is over
+	if c.onTrial(ctx) {
+		c.Log.Info("the store stays in the clear until the watchdog has judged this agent: the one before could not open it encrypted")
+		later, ring = ring, storekey.Ring{}
+	}
 	memory, err := remember(c, ring, sealOf(who.key))
 	if err != nil {
 		return err
 	}
-	defer memory.close(c.Log)
+	defer func() {
+		if memory != nil {
+			memory.close(c.Log)
+		}
+	}()
 	if err := settle(ctx, source, ring); err != nil {
 		c.Log.Warn("the key from before stays beside the new one: the store does not need it", zap.Error(err))
 	}
@@ -119,8 +139,29 @@ func Main(ctx context.Context, c Config) error {
 	}
 	c.Log.Info("holdfast-edge", zap.String("version", buildinfo.Version()), zap.String("site", string(who.file.Site)), zap.String("cluster", c.Cluster.Host))
 	for {
-		err := live(ctx, c, who, memory, cluster, metrics, announce)
+		life, end := context.WithCancel(ctx)
+		over := make(chan bool, 1)
+		if !later.Empty() {
+			go func() {
+				over <- c.trialOver(life)
+				end()
+			}()
+		}
+		err := live(life, c, who, memory, cluster, metrics, announce)
+		end()
 		var bad *unreadable
+		if !later.Empty() && <-over && ctx.Err() == nil && !errors.As(err, &bad) {
+			// As at a start: what the agent knows is in its store, and it goes on from there.
+			memory.close(c.Log)
+			memory = nil
+			next, err := remember(c, later, sealOf(who.key))
+			if err != nil {
+				return err
+			}
+			memory, later = next, storekey.Ring{}
+			c.Log.Info("the watchdog's trial of this agent is over", zap.Bool("storeEncrypted", store.Encrypted(c.keyed().store())))
+			continue
+		}
 		if ctx.Err() != nil || !errors.As(err, &bad) {
 			return err
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-fleet/holdfast/internal/apply"
 	"github.com/holdfast-fleet/holdfast/internal/apply/memcluster"
 	"github.com/holdfast-fleet/holdfast/internal/store"
+	"github.com/holdfast-fleet/holdfast/internal/watchdog"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
@@ -36,8 +37,11 @@ const agentIs = "HOLDFAST_TEST_AGENT"
 // mortal is an agent that kills itself at a commit.
 type mortal struct {
 	SiteFile, Dir, Cluster string
-	Commit                 int  // of its life, from 1; 0: none
-	After                  bool // the commit is durable when it dies
+	Commit                 int           // of its life, from 1; 0: none
+	After                  bool          // the commit is durable when it dies
+	Old                    bool          // it knows of no encryption
+	Watched                string        // file with what the site's watchdog knows; empty: there is none
+	Trial                  time.Duration // Config.trial
 }
 
 // deadly is the store of a mortal. It counts its commits in a file.
@@ -80,9 +84,24 @@ func beAgent(words string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	counted := deadly{of: m, mu: &sync.Mutex{}, n: new(int)}
+	var policy Policy
+	if m.Watched != "" {
+		policy.Agent.Name = "holdfast-edge"
+	}
 	err = Main(ctx, Config{
+		watched: func(context.Context) (watchdog.Memory, error) {
+			raw, err := os.ReadFile(m.Watched)
+			if err != nil {
+				return watchdog.Memory{}, err
+			}
+			return watchdog.Decode(raw)
+		},
+		trial: m.Trial, Policy: policy,
 		SiteFile: m.SiteFile, Dir: m.Dir, Cluster: &rest.Config{Host: m.Cluster}, ReserveBytes: 1 << 20, ReconnectMax: time.Second, Log: log,
 		open: func(o store.Options) (opened, error) {
+			if m.Old {
+				o.Key, o.Former = nil, nil
+			}
 			below, err := store.Open(o)
 			counted.opened = below
 			return counted, err
