@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -48,10 +51,26 @@ func (a *asking) verb(use, short string, shows bool, run func(cmd *cobra.Command
 	return cmd
 }
 
+// printable keeps what a cluster or a program at the site says from steering the terminal of whoever asks the agent.
+type printable struct{ w io.Writer }
+
+func (p printable) Write(b []byte) (int, error) {
+	clean := bytes.Map(func(r rune) rune {
+		if r != '\n' && (r == utf8.RuneError || !unicode.IsPrint(r)) {
+			return '·'
+		}
+		return r
+	}, b)
+	if _, err := p.w.Write(clean); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
 // show writes value as JSON or YAML, or as the table for people.
 func (a *asking) show(w io.Writer, value any, table func(w io.Writer)) error {
 	if a.output == "table" {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		t := tabwriter.NewWriter(printable{w}, 0, 0, 2, ' ', 0)
 		table(t)
 		return t.Flush()
 	}

@@ -35,8 +35,12 @@ func newDesk() *desk {
 	return d
 }
 
-// sayf talks to the operator; it never carries data.
-func (d *desk) sayf(format string, args ...any) { fmt.Fprintf(d.talk, format+"\n", args...) }
+// sayf talks to the operator; it never carries data, and what it repeats of others steers no terminal.
+func (d *desk) sayf(format string, args ...any) {
+	for said := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		fmt.Fprintln(d.talk, printable(said))
+	}
+}
 
 // conclude says what went wrong, if anything did, and gives the exit code.
 func (d *desk) conclude(err error) int {

@@ -22,7 +22,9 @@ const (
 )
 
 var (
-	threatTest = regexp.MustCompile(`(?m)^func (TestT(\d\d)_\w+)\(`)
+	// A test may hold several threats, faults and promises.
+	threatTest = regexp.MustCompile(`(?m)^func (Test((?:[TFPR]\d\d_?)+)\w*)\(`)
+	threatIn   = regexp.MustCompile(`T(\d\d)`)
 	threatRow  = regexp.MustCompile(`^\| T(\d+) \|`)
 	namedTest  = regexp.MustCompile("`(Test\\w+)`")
 	namedFile  = regexp.MustCompile(`\(([\w/.-]+_test\.go)\)`)
@@ -118,10 +120,12 @@ func threatTests(t *testing.T) map[string]map[string][]string {
 		}
 		file := strings.TrimPrefix(filepath.ToSlash(path), "../../")
 		for _, m := range threatTest.FindAllStringSubmatch(string(raw), -1) {
-			if found[m[2]] == nil {
-				found[m[2]] = map[string][]string{}
+			for _, threat := range threatIn.FindAllStringSubmatch(m[2], -1) {
+				if found[threat[1]] == nil {
+					found[threat[1]] = map[string][]string{}
+				}
+				found[threat[1]][file] = append(found[threat[1]][file], m[1])
 			}
-			found[m[2]][file] = append(found[m[2]][file], m[1])
 		}
 		return nil
 	})

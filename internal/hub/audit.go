@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/holdfast-fleet/holdfast/internal/api"
 	"github.com/holdfast-fleet/holdfast/internal/bus/stream"
 	"github.com/holdfast-fleet/holdfast/internal/enrol"
@@ -21,7 +23,7 @@ const done = "done"
 
 // Limits of the audit log.
 const (
-	maxAuditDetail  = 1000 // bytes
+	maxAuditDetail  = 1000 // bytes of each text
 	auditTries      = 32
 	defaultAudit    = 100
 	maxAudit        = 5000
@@ -31,7 +33,9 @@ const (
 
 // audit appends a record: number, time and hash are filled in here. The record is on the disk when it returns.
 func (h *Hub) audit(ctx context.Context, record api.AuditRecord) error {
-	record.Detail = strings.ToValidUTF8(record.Detail[:min(len(record.Detail), maxAuditDetail)], "?")
+	for _, words := range []*string{&record.Detail, &record.Target, &record.Who} {
+		*words = strings.ToValidUTF8((*words)[:min(len(*words), maxAuditDetail)], "?")
+	}
 	// One after another: requests of this hub need not beat each other to the end of the log, only those of other hubs.
 	if err := h.auditing.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("audit log: %w", err)
@@ -164,13 +168,12 @@ func (h *Hub) VerifyAudit(ctx context.Context) (api.AuditVerdict, error) {
 // A request that was carried out but not written down is answered with an error, and repeating it writes it down.
 func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *http.Request) (T, error)) http.HandlerFunc {
 	return answer(func(w http.ResponseWriter, r *http.Request) (T, error) {
+		r, why := remarked(r)
 		value, err := endpoint(w, r)
 		record := api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, value), Outcome: done}
+		record.Detail = *why
 		if decided, ok := any(value).(enrol.Enrolment); ok && err == nil {
-			record.Target, record.Outcome, record.Detail = string(decided.Site), string(decided.Status), "key "+decided.Fingerprint
-		}
-		if results, ok := any(value).([]api.AssignResult); ok && len(results) > 0 {
-			record.Detail = results[0].Why
+			record.Target, record.Outcome, record.Detail = string(decided.Site), string(decided.Status), strings.TrimSuffix("key "+decided.Fingerprint+": "+*why, ": ")
 		}
 		if impact, ok := any(value).(api.Impact); ok && !impact.DryRun {
 			record.Detail = purgeDetail(impact)
@@ -181,11 +184,38 @@ func write[T any](h *Hub, what string, endpoint func(w http.ResponseWriter, r *h
 		}
 		auditing, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), auditTime)
 		defer cancel()
-		if auditErr := h.audit(auditing, record); auditErr != nil && err == nil {
-			err = auditErr
+		if err != nil {
+			h.auditRefusal(auditing, record)
+			return value, err
 		}
-		return value, err
+		return value, h.audit(auditing, record)
 	})
+}
+
+// auditRefusal writes down what a user was refused. Of one who is refused again and again the number is written down, once a minute: nobody fills the log.
+func (h *Hub) auditRefusal(ctx context.Context, record api.AuditRecord) {
+	if h.asks.refused.take(h.cfg.Now(), record.Who) > 0 {
+		h.noteHaste(ctx, record.Who, "", 1)
+		return
+	}
+	if err := h.audit(ctx, record); err != nil {
+		h.log.Warn("a refusal is not in the audit log", zap.Error(err))
+	}
+}
+
+type remarkKey struct{}
+
+// remarked is a request whose reason, once it is read, is in why.
+func remarked(r *http.Request) (with *http.Request, why *string) {
+	why = new(string)
+	return r.WithContext(context.WithValue(r.Context(), remarkKey{}, why)), why
+}
+
+// remark hands a request's reason to the audit log.
+func remark(ctx context.Context, why string) {
+	if kept, ok := ctx.Value(remarkKey{}).(*string); ok {
+		*kept = why
+	}
 }
 
 // who is the name of the user behind a request.

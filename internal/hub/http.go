@@ -177,7 +177,29 @@ func decodeRequest[T any](w http.ResponseWriter, r *http.Request) (request T, er
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return request, malformed("the request is not what this endpoint takes", errors.New("bytes after the JSON value"))
 	}
+	why := whyOf(request)
+	if len(why) > maxWhy {
+		return request, malformed("the reason is too long", fmt.Errorf("%d bytes, more than the %d allowed", len(why), maxWhy))
+	}
+	remark(r.Context(), why)
 	return request, nil
+}
+
+// whyOf is the reason that a request gives.
+func whyOf(request any) string {
+	switch request := request.(type) {
+	case api.Because:
+		return request.Why
+	case api.Decommission:
+		return request.Why
+	case api.Decision:
+		return request.Why
+	case api.RolloutAct:
+		return request.Why
+	case api.AssignRequest:
+		return request.Why
+	}
+	return ""
 }
 
 func (h *Hub) getVersion(http.ResponseWriter, *http.Request) (api.Version, error) {
@@ -302,9 +324,6 @@ func (h *Hub) postAssignment(w http.ResponseWriter, r *http.Request) ([]api.Assi
 	}
 	if err := h.allowed(r.Context(), request.Sites...); err != nil {
 		return nil, err
-	}
-	if len(request.Why) > maxWhy {
-		return nil, malformed("the reason is too long", fmt.Errorf("%d bytes, more than the %d allowed", len(request.Why), maxWhy))
 	}
 	results, err := h.Assign(r.Context(), request)
 	for i := range results {

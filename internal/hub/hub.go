@@ -148,8 +148,8 @@ type Hub struct {
 	purging  sync.Mutex // one purge at a time
 	notifier *notifier
 	asks     struct { // of the API
-		ofUser, from, failed *limiter
-		haste                haste
+		ofUser, from, failed, refused *limiter
+		haste                         haste
 	}
 	revoker revoker     // nil: the bus is somebody else's
 	system  *bus.System // nil: the bus is this hub's own
@@ -219,6 +219,7 @@ func (h *Hub) configure() error {
 	h.door, h.users, h.replays, h.sessions, h.feed = newDoor(), newUsers(), newReplays(), newSessions(), newFeed()
 	h.asks.haste.of = map[string]hurry{}
 	h.asks.ofUser, h.asks.from, h.asks.failed = newLimiter(asksOfUser, asksOfUserBurst), newLimiter(asksFrom, asksFromBurst), newLimiter(failedLogins, failedLoginBurst)
+	h.asks.refused = newLimiter(refusalsASecond, refusalsAtOnce)
 	if cfg.LeaseSpan == 0 {
 		cfg.LeaseSpan = leaseSpan
 	}

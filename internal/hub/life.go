@@ -167,6 +167,10 @@ func (h *Hub) changeSite(ctx context.Context, id bundle.SiteID, edit func(*SiteR
 		if err != nil {
 			return record, err
 		}
+		// As it is now, not as it was when the request was let in.
+		if a := actorOf(ctx); !a.sees(record.Labels) {
+			return record, outOfScope(a, id)
+		}
 		record.Labels = maps.Clone(record.Labels)
 		changed, err := edit(&record)
 		if err != nil || !changed {

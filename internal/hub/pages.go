@@ -181,7 +181,8 @@ func (h *Hub) postLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token := strings.TrimSpace(r.PostForm.Get("token"))
-	if _, err := h.admit(r.Context(), token); err != nil {
+	user, err := h.admit(r.Context(), token)
+	if err != nil {
 		if h.asks.failed.take(now, from) > 0 {
 			h.noteHaste(r.Context(), "", from, 1)
 			refuse(http.StatusTooManyRequests, "Too many tries from here: wait a little.")
@@ -192,7 +193,7 @@ func (h *Hub) postLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.sessions.end(sessionOf(r)) // the name of a session from before is never taken over
-	http.SetCookie(w, cookie(h.sessions.open(h.cfg.Now(), token)))
+	http.SetCookie(w, cookie(h.sessions.open(h.cfg.Now(), user.name, token)))
 	http.Redirect(w, r, "/ui/", http.StatusSeeOther)
 }
 

@@ -313,18 +313,18 @@ func TestT27_PagesKeepToAScope(t *testing.T) {
 
 func TestSessionsAreBoundedAndEnd(t *testing.T) {
 	s := newSessions()
-	first := s.open(noon, "first")
+	first := s.open(noon, "first", "first")
 	for i := range 2 * maxSessions {
-		s.open(noon.Add(time.Duration(i+1)*time.Millisecond), fmt.Sprint(i))
+		s.open(noon.Add(time.Duration(i+1)*time.Millisecond), fmt.Sprint(i), fmt.Sprint(i))
 	}
 	if _, ok := s.token(noon.Add(time.Minute), first); ok || len(s.all) > maxSessions {
 		t.Errorf("%d sessions, the oldest alive: %v", len(s.all), ok)
 	}
-	idle := s.open(noon, "idle")
+	idle := s.open(noon, "idle", "idle")
 	if _, ok := s.token(noon.Add(sessionIdle+time.Second), idle); ok {
 		t.Error("an idle session goes on")
 	}
-	busy := s.open(noon, "busy")
+	busy := s.open(noon, "busy", "busy")
 	for at := time.Duration(0); at <= sessionLife; at += sessionIdle / 2 {
 		if token, ok := s.token(noon.Add(at), busy); !ok || token != "busy" {
 			t.Fatalf("a busy session ended after %s", at)

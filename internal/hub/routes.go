@@ -7,8 +7,6 @@ import (
 	"reflect"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/holdfast-fleet/holdfast/internal/access"
 	"github.com/holdfast-fleet/holdfast/internal/api"
 )
@@ -182,9 +180,7 @@ func (h *Hub) guarded(rt route) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), auditTime)
 		defer cancel()
-		if err := h.audit(ctx, api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, nil), Outcome: problem.Reason, Detail: problem.Title}); err != nil {
-			h.log.Warn("a refusal is not in the audit log", zap.Error(err))
-		}
+		h.auditRefusal(ctx, api.AuditRecord{Who: who(r), What: what, Target: targetOf(r, nil), Outcome: problem.Reason, Detail: problem.Title})
 		writeProblem(w, problem)
 	}
 }

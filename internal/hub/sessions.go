@@ -12,6 +12,7 @@ const (
 	sessionLife = 12 * time.Hour
 	sessionIdle = time.Hour
 	maxSessions = 1000
+	maxOfUser   = 20 // a user who logs in again and again ends own sessions and nobody else's
 	// sessionCookie has the prefix with which browsers hold a cookie to this host, to HTTPS and to the whole of it.
 	sessionCookie = "__Host-holdfast"
 )
@@ -24,29 +25,42 @@ type sessions struct {
 }
 
 type session struct {
+	user       string
 	token      string
 	made, used time.Time
 }
 
 func newSessions() *sessions { return &sessions{all: map[string]session{}} }
 
-// open begins a session and gives its name, 260 bits of chance. Where there are too many the one that was used least lately ends.
-func (s *sessions) open(now time.Time, token string) string {
+// open begins a session of a user and gives its name, 260 bits of chance. Where there are too many, of the user or of all, the one that was used least
+// lately ends.
+func (s *sessions) open(now time.Time, user, token string) string {
 	id := rand.Text() + rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	oldest := ""
+	oldest, own, ofUser := "", "", 0
 	for other, o := range s.all {
 		if o.over(now) {
 			delete(s.all, other)
-		} else if oldest == "" || o.used.Before(s.all[oldest].used) {
+			continue
+		}
+		if oldest == "" || o.used.Before(s.all[oldest].used) {
 			oldest = other
 		}
+		if o.user != user {
+			continue
+		}
+		if ofUser++; own == "" || o.used.Before(s.all[own].used) {
+			own = other
+		}
 	}
-	if len(s.all) >= maxSessions {
+	switch {
+	case ofUser >= maxOfUser:
+		delete(s.all, own)
+	case len(s.all) >= maxSessions:
 		delete(s.all, oldest)
 	}
-	s.all[id] = session{token, now, now}
+	s.all[id] = session{user, token, now, now}
 	return id
 }
 

@@ -119,7 +119,7 @@ func (w workshop) write(f *bundle.File) string {
 // refusedByHub is exit code 3 of holdfast, frozen for scripts.
 const refusedByHub = 3
 
-func TestT01T02T03_HubRefusesWhatIsNotReleased(t *testing.T) {
+func TestT01_T02_T03_HubRefusesWhatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	w := newWorkshop(s, "refusal-hub")
@@ -148,8 +148,8 @@ func TestT01T02T03_HubRefusesWhatIsNotReleased(t *testing.T) {
 	}
 }
 
-// TestT01T02T03_SiteRefusesWhatAnEvilHubOffers: the hub's own checks are out of the way; P2 says that nothing changes at the site.
-func TestT01T02T03_SiteRefusesWhatAnEvilHubOffers(t *testing.T) {
+// TestT01_T02_T03_T08_SiteRefusesWhatAnEvilHubOffers: the hub's own checks are out of the way; P2 says that nothing changes at the site.
+func TestT01_T02_T03_T08_SiteRefusesWhatAnEvilHubOffers(t *testing.T) {
 	c := sharedCluster(t)
 	s := newStage(t)
 	at := s.site("store", c)

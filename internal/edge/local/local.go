@@ -26,8 +26,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -95,11 +93,13 @@ func Serve(ctx context.Context, dir string, agent Agent) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // an agent that was killed left it
 		return fmt.Errorf("local socket: %w", err)
 	}
-	old := unix.Umask(0o177) // from its first moment on it is the agent's user's alone
 	listener, err := net.Listen("unix", path)
-	unix.Umask(old)
 	if err != nil {
 		return fmt.Errorf("local socket: %w", err)
+	}
+	// Who connects before this is asked who they are, as everybody. The process's umask would be everybody's, too: a folder made meanwhile had no way in.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("local socket: %w", err), listener.Close())
 	}
 	server := &http.Server{
 		Handler: handler(agent), ReadHeaderTimeout: patience, ReadTimeout: longPatience, WriteTimeout: longPatience, MaxHeaderBytes: 16 << 10,
