@@ -11,16 +11,23 @@ import (
 // poke tells a connected site what is newest for it; one that is away looks when it comes back.
 func (h *Hub) poke(id bundle.SiteID) { h.state(id, fleetsync.Hello{}) }
 
-// answer gives a site the proof of what is newest that its hello asks for (T5). A hello that is not the site's gets none.
+// answer gives a site the proof of what is newest that its hello asks for (T5). One that does not ask, and whose site has not said that it has its newest
+// assignment, is answered with a poke: the first one was lost with its hub or on the way. A hello that is not the site's gets nothing.
 func (h *Hub) answer(id bundle.SiteID, m stream.Message) {
 	h.mu.Lock()
 	record, known := h.view.Record(id)
+	behind := h.view.Behind(id)
 	h.mu.Unlock()
 	var hello fleetsync.Hello
-	if !known || record.open(fleetsync.TypeHello, m, &hello) != nil || hello.Site != id || len(hello.Nonce) != fleetsync.NonceSize {
+	if !known || record.open(fleetsync.TypeHello, m, &hello) != nil || hello.Site != id {
 		return
 	}
-	h.state(id, hello)
+	switch {
+	case len(hello.Nonce) == fleetsync.NonceSize:
+		h.state(id, hello)
+	case hello.Nonce == "" && behind:
+		h.poke(id)
+	}
 }
 
 // heldNote is a site's newest note that the hub has seen. It is the site's to believe: the hub can neither make nor change one.

@@ -351,6 +351,9 @@ func (v *View) Reported(id bundle.SiteID) uint64 {
 	return 0
 }
 
+// Behind says that the site's newest snapshot is of an older assignment than its newest.
+func (v *View) Behind(id bundle.SiteID) bool { return v.Reported(id) < v.Assigned(id) }
+
 // Holes is how many sites have sent later events than some that are missing.
 func (v *View) Holes() (n int) {
 	for _, site := range v.sites {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -18,11 +19,15 @@ func (h *Hub) leads() bool {
 	return ours
 }
 
-// speak makes good, once this hub leads, what no hub said while none did: acknowledgements that are not on the bus, and answers that sites still wait for. What is
-// folded later is told as it comes: whoever folds asks who leads after that.
+// speak makes good, once this hub leads, what no hub said while none did: acknowledgements that are not on the bus, answers that sites still wait for, and pokes
+// of assignments that a hub wrote just before it died. What is folded later is told as it comes: whoever folds asks who leads after that.
 func (h *Hub) speak() {
+	var behind []bundle.SiteID
 	h.mu.Lock()
 	for id := range h.view.sites {
+		if h.view.Behind(id) {
+			behind = append(behind, id)
+		}
 		if ack, ok := h.view.Ack(id); ok && !h.view.Told(id, ack) {
 			h.acks.owe(id)
 		}
@@ -31,5 +36,8 @@ func (h *Hub) speak() {
 	h.mu.Unlock()
 	for id, hello := range asked {
 		h.state(id, hello)
+	}
+	for _, id := range behind {
+		h.poke(id)
 	}
 }

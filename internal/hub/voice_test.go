@@ -21,8 +21,9 @@ import (
 // heeded is one hub's line to a bus, which can be cut. It counts what the hub says to sites.
 type heeded struct {
 	*membus.Bus
-	cut           atomic.Bool
-	acks, answers atomic.Int64
+	keys                  []ed25519.PublicKey
+	cut, mute             atomic.Bool
+	acks, answers, orders atomic.Int64 // orders: of the answers those that are pokes for an assignment
 }
 
 func (b *heeded) Put(ctx context.Context, subject string, data []byte) (uint64, error) {
@@ -50,8 +51,15 @@ func (b *heeded) Get(ctx context.Context, subject string) (stream.Message, error
 }
 
 func (b *heeded) Answer(site bundle.SiteID, statement []byte) error {
-	if b.cut.Load() {
+	if b.cut.Load() || b.mute.Load() {
 		return fleetsync.ErrNoLink
+	}
+	var f fleetsync.Fresh
+	if err := fleetsync.OpenBy(fleetsync.TypeFresh, statement, b.keys, &f); err != nil {
+		return err
+	}
+	if f.Assignment > 0 && f.Nonce == "" {
+		b.orders.Add(1)
 	}
 	b.answers.Add(1)
 	return b.Bus.Answer(site, statement)
@@ -70,6 +78,9 @@ func TestF09_OneHubSpeaksToASite(t *testing.T) {
 		cfg.Bus, cfg.LeaseSpan, cfg.Log = lines[i], time.Second, nil
 		if i > 0 {
 			cfg.DataDir = t.TempDir()
+		}
+		for _, key := range cfg.Online {
+			lines[i].keys = append(lines[i].keys, key.Public().(ed25519.PublicKey))
 		}
 		hubs[i] = startHub(t, cfg)
 	}
@@ -131,6 +142,13 @@ func TestF09_OneHubSpeaksToASite(t *testing.T) {
 		t.Errorf("the leader wrote %d acknowledgements", n)
 	}
 
+	// The hub dies between an assignment and its poke.
+	lines[0].mute.Store(true)
+	if _, _, err := hubs[0].reassignSite(t.Context(), "shop-1", func(current fleetsync.Assignment, record SiteRecord) (fleetsync.Assignment, bool, error) {
+		return successor(current, record, []fleetsync.AssignedBundle{{Name: "shop", Version: "1.0.0", Digest: bundle.DigestOf(nil)}}, time.Now())
+	}); err != nil {
+		t.Fatal(err)
+	}
 	lines[0].cut.Store(true)
 	report(4, 6)
 	ask("b")
@@ -146,4 +164,12 @@ func TestF09_OneHubSpeaksToASite(t *testing.T) {
 	if n := said(func(l *heeded) int64 { return l.acks.Load() }); n != 1 {
 		t.Errorf("whoever took over wrote %d acknowledgements", n)
 	}
+	eventually(t, "the site is poked for its assignment", func() bool { return said(func(l *heeded) int64 { return l.orders.Load() }) >= 1 })
+	// That poke may be lost on the way, too: each heartbeat makes another one, until the site says that it has it.
+	before := said(func(l *heeded) int64 { return l.orders.Load() })
+	hello := fleetsync.Hello{Site: "shop-1", Epoch: "a", At: time.Now().Add(time.Second)}
+	if err := site.Hello(t.Context(), fleetsync.HelloSubject("shop-1"), sealed(t, fleetsync.TypeHello, hello, key)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a heartbeat of a site that is behind is answered", func() bool { return said(func(l *heeded) int64 { return l.orders.Load() }) > before })
 }
