@@ -7,10 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -20,6 +18,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/holdfast-fleet/holdfast/internal/scripttest"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf"
@@ -39,24 +38,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: func(env *testscript.Env) error { return writeSites(env.WorkDir, trust) },
-		Cmds:  map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "appears": appears, "terminates": terminates},
+		Cmds:  map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": scripttest.Exits, "appears": appears, "terminates": terminates},
 	})
-}
-
-// exits CODE PROGRAM ARGUMENT… runs a program and wants exactly this exit code.
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	var failed *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
-		got = failed.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
 }
 
 // appears FILE waits until a file exists.

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdfast-fleet/holdfast/internal/hub"
+	"github.com/holdfast-fleet/holdfast/internal/scripttest"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
@@ -36,7 +35,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":      exits,
+			"exits":      scripttest.Exits,
 			"eventually": eventually,
 			"mode":       mode,
 			"touch":      touch,
@@ -51,24 +50,6 @@ func TestScripts(t *testing.T) {
 			"certify":    certify,
 		},
 	})
-}
-
-// exits CODE PROGRAM ARGS… runs a program that must end with the code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	want, err := strconv.Atoi(args[0])
-	if neg || err != nil {
-		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
-	}
-	got := 0
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
 }
 
 // eventually PATTERN PROGRAM ARGS… runs a program again and again until its stdout matches.

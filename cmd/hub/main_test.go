@@ -5,15 +5,14 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/internal/scripttest"
 	"github.com/holdfast-fleet/holdfast/pkg/verify"
 	"github.com/holdfast-fleet/holdfast/pkg/verify/tuf/tuftest"
 )
@@ -33,24 +32,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			return errors.Join(tuftest.Write(filepath.Join(env.WorkDir, "fleet"), root.Published, root.Online), tuftest.Write(filepath.Join(env.WorkDir, "other"), root.Published, other))
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "answers": answers},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": scripttest.Exits, "answers": answers},
 	})
-}
-
-// exits CODE PROGRAM ARGUMENT… runs a program and wants exactly this exit code.
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	var failed *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
-		got = failed.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
 }
 
 // answers FILE waits until the hub of a context file does.
