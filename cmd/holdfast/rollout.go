@@ -68,6 +68,26 @@ func (p *planned) read(ctx context.Context, d *desk) (json.RawMessage, rollout.P
 	return raw, plan, nil
 }
 
+// acceptingLoss is a plan whose offers accept a loss.
+func acceptingLoss(plan json.RawMessage) (json.RawMessage, error) {
+	var whole, spec map[string]json.RawMessage
+	if err := json.Unmarshal(plan, &whole); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(whole["spec"], &spec); err != nil {
+		return nil, err
+	}
+	if spec == nil {
+		spec = map[string]json.RawMessage{}
+	}
+	spec["acceptLoss"] = json.RawMessage("true")
+	var err error
+	if whole["spec"], err = json.Marshal(spec); err != nil {
+		return nil, err
+	}
+	return json.Marshal(whole)
+}
+
 // layoutPage is who would move when.
 func layoutPage(l api.RolloutLayout, sites bool) page {
 	p := page{facts: []fact{

@@ -13,11 +13,17 @@ func newRolloutStart(d *desk) *cobra.Command {
 	}
 	f, plan := outputFlag(cmd), planFlag(cmd)
 	id := cmd.Flags().String("id", "", "the rollout's `id` (default: name and version)")
+	accept := cmd.Flags().Bool("accept-loss", false, "let sites apply what they halt as suspicious, whatever the plan says: deleting most of what the bundle has there, or stopping all of it; a rollback is never part of it")
 	yes := cmd.Flags().BoolP("yes", "y", false, "do it without asking")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		raw, _, err := plan.read(cmd.Context(), d)
 		if err != nil {
 			return err
+		}
+		if *accept {
+			if raw, err = acceptingLoss(raw); err != nil {
+				return err
+			}
 		}
 		hub, err := d.hub()
 		if err != nil {

@@ -124,7 +124,7 @@ func (w *rolloutWatcher) look(ctx context.Context) (stopped bool, err error) {
 	case rollout.Completed:
 		return true, nil
 	case rollout.Paused, rollout.Aborted:
-		return false, &failure{code: exitStopped, message: "rollout " + w.id + " is " + string(e.Phase) + ": " + e.Cause.String(), hint: "holdfast rollout explain " + w.id}
+		return false, &failure{code: exitStopped, message: "rollout " + w.id + " is " + string(e.Phase) + ": " + e.Cause.Words(), hint: "holdfast rollout explain " + w.id}
 	}
 	return false, nil
 }

@@ -37,7 +37,7 @@ var announced = map[fleetsync.EventKind]bool{
 	fleetsync.EventDriftFound: true, fleetsync.EventStoreDamaged: true, fleetsync.EventStoreDegraded: true, fleetsync.EventTrustRefused: true, fleetsync.EventCopySeen: true,
 	fleetsync.EventAccepted: false, fleetsync.EventApplied: false, fleetsync.EventHealthy: false, fleetsync.EventRemoved: false, fleetsync.EventHeld: false,
 	fleetsync.EventDriftCorrected: false, fleetsync.EventConfirmed: false, fleetsync.EventBusy: false, fleetsync.EventBusyEnded: false,
-	fleetsync.EventOverride: false, fleetsync.EventOverrideEnded: false, fleetsync.EventStoreRecovered: false,
+	fleetsync.EventOverride: false, fleetsync.EventOverrideEnded: false, fleetsync.EventOverwritten: true, fleetsync.EventStoreRecovered: false,
 }
 
 // tell never blocks. A nil announcer tells nobody.

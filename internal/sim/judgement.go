@@ -204,6 +204,9 @@ func (o orders) String() string {
 // judgedRecord takes what a durable record says of a bundle: a release that affects the line is good only where the hub was reached after it was applied.
 func (s *site) judgedRecord(name bundle.Name, o orders) {
 	before := s.truth.judged.kept[name]
+	if o.Confirm != nil && before.Confirm == nil {
+		s.installed[name].confirming = s.w.now
+	}
 	s.truth.judged.kept[name] = o
 	if s.w.traced {
 		s.w.say("%s has of %s: %s", s.id, name, o)
@@ -225,7 +228,7 @@ func (s *site) confirmed() {
 			continue
 		}
 		patience := s.w.hub.offers[o.Applied.Bundle.Digest].confirm + 2*time.Minute
-		if since := latest(c.at, s.lived, s.mended); s.w.now.Sub(since) > patience {
+		if since := latest(c.confirming, s.lived, s.mended); s.w.now.Sub(since) > patience {
 			s.w.broken("R14: %s keeps %s@%s, and the hub was not reached since %s", s.id, name, o.Applied.Bundle.Version, since.Format(timeFormat))
 		}
 	}

@@ -63,6 +63,8 @@ type installed struct {
 	edited  bool
 	since   time.Time // edited
 	at      time.Time // what is applied became so
+	// confirming is when the hub began to be waited for.
+	confirming time.Time
 	// forgotten: what was applied stood in a store that was damaged, and nothing is applied since: it is left alone.
 	forgotten bool
 	highest   bundle.Counter

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 )
 
 // Bounds of what a site may say about itself.
@@ -211,6 +213,19 @@ func (e *Edge) overrideSet(now time.Time, in OverrideSet, out *Effects) {
 	e.overrides[in.Object] = o
 	out.Persist = append(out.Persist, record(keyOverrides, e.overrides))
 	e.say(now, out, Event{Kind: EventOverride, Object: in.Object, Paths: in.Paths, Reason: in.Who, Message: in.Reason + untilText(e.clock.end(now, o.Span))})
+}
+
+// overwritten says what an apply put back although an override let it stand. The override lasts: what is changed from here on is left again.
+func (e *Edge) overwritten(now time.Time, name bundle.Name, h *held, out *Effects) {
+	for _, object := range slices.Sorted(maps.Keys(h.overridden)) {
+		o, lasts := e.overrides[object]
+		if d, differed := h.drifted[object]; lasts && differed {
+			e.say(now, out, e.about(h, name, Event{
+				Kind: EventOverwritten, Object: object, Paths: d.Paths, Reason: o.Who, Message: "the apply put it back, and the override lasts: " + o.Reason + untilText(e.clock.end(now, o.Span)),
+			}))
+		}
+	}
+	h.unhealthy, h.drifted, h.overridden = nil, nil, nil
 }
 
 // overrideOver ends an exception, and what differs because of it is put right.

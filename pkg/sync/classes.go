@@ -43,6 +43,7 @@ var classes = map[EventKind]class{
 	EventBusyEnded:      classSuccess,
 	EventOverride:       classKept,
 	EventOverrideEnded:  classKept,
+	EventOverwritten:    classKept,
 	EventStale:          classKept,
 	EventTrustChanged:   classKept,
 	EventTrustRefused:   classKept,

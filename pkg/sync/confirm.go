@@ -59,7 +59,7 @@ func (e *Edge) proven(now time.Time, name bundle.Name, h *held, asked time.Time,
 // abandon gives up an apply that affects the line, was begun and is no longer wanted: what was applied before it is put back, because nobody would take it back
 // where it cuts the line.
 func (e *Edge) abandon(name bundle.Name, h *held, out *Effects) {
-	if h.Intent == nil || h.Intent.Confirm == 0 || h.Intent.Spec == h.Want.Spec || h.Applied == nil || h.Phase == PhaseReverting || e.running == name {
+	if h.Intent == nil || h.Intent.Confirm == 0 || h.Intent.Spec == h.Want.Spec || h.Applied == nil || h.Applied.Begun || h.Phase == PhaseReverting || e.running == name {
 		return
 	}
 	h.watched = ""

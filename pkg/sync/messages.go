@@ -272,15 +272,16 @@ const (
 	EventBusyEnded      EventKind = "BusyEnded"
 	EventOverride       EventKind = "OverrideDeclared" // drift at the object is left as it is for a while
 	EventOverrideEnded  EventKind = "OverrideEnded"
-	EventStale          EventKind = "DesiredStateStale" // the hub did not prove, or disproved, that the assignment is the newest
-	EventTrustChanged   EventKind = "TrustChanged"      // a newer root of trust is believed
-	EventTrustRefused   EventKind = "TrustRefused"      // what the hub has is not believed: the older one goes on counting
-	EventCopySeen       EventKind = "CopySeen"          // the hub has events of the site's epoch that this store never made: a new epoch begins
-	EventPutBack        EventKind = "StorePutBack"      // the store, or the root of trust in it, is older than what the site was: an old image of its disk was put back
-	EventNoteBehind     EventKind = "NotePutBack"       // the note in the cluster is older than what was put there, or gone
-	EventNoteRefused    EventKind = "NoteRefused"       // what is in the place of the site's note is not its own
-	EventNoteFailed     EventKind = "NoteNotKept"       // the cluster does not keep the site's note: what runs and what is taken goes on
-	EventGap            EventKind = "Gap"               // events were dropped: From, To, Message says why
+	EventOverwritten    EventKind = "OverrideOverwritten" // an apply put back what an override had let stand; the override lasts
+	EventStale          EventKind = "DesiredStateStale"   // the hub did not prove, or disproved, that the assignment is the newest
+	EventTrustChanged   EventKind = "TrustChanged"        // a newer root of trust is believed
+	EventTrustRefused   EventKind = "TrustRefused"        // what the hub has is not believed: the older one goes on counting
+	EventCopySeen       EventKind = "CopySeen"            // the hub has events of the site's epoch that this store never made: a new epoch begins
+	EventPutBack        EventKind = "StorePutBack"        // the store, or the root of trust in it, is older than what the site was: an old image of its disk was put back
+	EventNoteBehind     EventKind = "NotePutBack"         // the note in the cluster is older than what was put there, or gone
+	EventNoteRefused    EventKind = "NoteRefused"         // what is in the place of the site's note is not its own
+	EventNoteFailed     EventKind = "NoteNotKept"         // the cluster does not keep the site's note: what runs and what is taken goes on
+	EventGap            EventKind = "Gap"                 // events were dropped: From, To, Message says why
 )
 
 // Event is something that happened at a site.

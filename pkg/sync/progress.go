@@ -333,10 +333,13 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 		h.resumeAt = now.Add(pause(h.setbacks))
 		if h.Intent != nil && h.Intent.Spec == in.Spec { // it is finished later, also where a newer order came meanwhile that has to wait
 			h.watched = ""
-			if in.Outcome == OutcomeHalted { // and where it never may be, what was applied before it stays in force
+			switch in.Outcome {
+			case OutcomeHalted: // and where it never may be, what was applied before it stays in force
 				h.drop()
-				out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
+			case OutcomeFailed:
+				h.Intent.Begun = true
 			}
+			out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
 		}
 		return
 	}
@@ -348,7 +351,8 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 		return
 	}
 	h.Applied, h.Intent, h.confirmFrom = h.Intent, nil, now
-	h.Rendered, h.Objects, h.unhealthy, h.drifted = in.Rendered, in.Objects, nil, nil
+	h.Rendered, h.Objects = in.Rendered, in.Objects
+	e.overwritten(now, in.Name, h, out)
 	if h.Phase == PhaseReverting {
 		back := h.Applied.Bundle
 		e.enter(now, in.Name, h, PhaseReverted, h.Reason, fmt.Sprintf("back at %s: %s", back.Version, h.Message), out)
@@ -368,8 +372,8 @@ func (e *Edge) applyFailed(now time.Time, in Ran, h *held, out *Effects) {
 	switch {
 	case in.Outcome == OutcomeRejected: // nothing was changed: what was applied before stays in force
 		h.drop()
-	case h.Intent != nil:
-		h.Intent.Begun = true
+	case h.Intent != nil: // what is in the cluster is neither the one nor the other
+		h.Intent.Begun, h.watched = true, ""
 	}
 	if h.Phase == PhaseFailed && h.Message == clip(in.Message) { // nothing new to tell; but a restart must not find an apply that was begun
 		out.Persist = append(out.Persist, record(bundleKey(in.Name), h))
@@ -385,7 +389,7 @@ func (e *Edge) applied(now time.Time, in Ran, h *held, out *Effects) {
 	h.Rendered, h.Objects = in.Rendered, in.Objects
 	h.Applied, h.Intent = h.Want, nil
 	h.Applied.Begun = false
-	h.unhealthy, h.drifted = nil, nil
+	e.overwritten(now, in.Name, h, out)
 	if again && in.Changed == 0 && in.Pruned == 0 { // a restart: nothing to tell
 		switch h.Phase {
 		case PhaseFetching, PhaseAccepted: // ordered again before anything else began
@@ -417,7 +421,10 @@ func (e *Edge) removed(now time.Time, in Ran, h *held, out *Effects) {
 	}
 	e.say(now, out, Event{Kind: EventRemoved, Bundle: in.Name, Version: h.Current, Message: fmt.Sprintf("%d objects deleted", in.Pruned)})
 	if h.Want != nil { // assigned again meanwhile: begin anew
-		*h = held{Want: h.Want, Accepted: h.Accepted, loaded: h.loaded, fetching: h.fetching}
+		*h = held{
+			Want: h.Want, Accepted: h.Accepted, Expires: h.Expires, ConfirmWithin: h.ConfirmWithin, HealthTimeout: h.HealthTimeout, Requires: h.Requires, Prefetch: h.Prefetch,
+			loaded: h.loaded, fetching: h.fetching,
+		}
 		e.enter(now, in.Name, h, PhaseFetching, "", "", out)
 		return
 	}

@@ -120,7 +120,7 @@ func (h *held) resumable() *order {
 
 // drop gives up an intent. What may be in the cluster of it is kept, where nothing else is to be.
 func (h *held) drop() {
-	if h.Applied == nil && h.Intent != nil && h.Intent.Begun {
+	if h.Intent != nil && h.Intent.Begun && (h.Applied == nil || h.Applied.Begun) {
 		begun := *h.Intent
 		h.Applied = &begun
 	}
