@@ -63,6 +63,9 @@ func (s *site) refuse(out fleetsync.Effects, why string) {
 	for _, f := range out.Fetch {
 		s.mail(fleetsync.Fetched{Name: f.Bundle.Name, Digest: f.Bundle.Digest, Err: why})
 	}
+	if k := out.Keep; k != nil {
+		s.mail(fleetsync.NoteKept{Number: k.Number, Err: why})
+	}
 	if r := out.Run; r != nil {
 		s.mail(fleetsync.Ran{Name: r.Bundle.Name, Spec: r.Spec, Remove: r.Remove, Outcome: fleetsync.OutcomeRejected, Reason: "StorageDegraded", Message: why})
 	}
@@ -121,6 +124,7 @@ func (s *site) commit(records []fleetsync.Record) {
 				s.w.broken("P04: %s: sequence %d was %s and became %s", s.id, ev.Sequence, before.Kind, ev.Kind)
 			}
 			s.truth.recorded[epoch][ev.Sequence] = ev
+			s.noFalseAlarm(ev)
 		case r.Key == fleetsync.RecordPrefix+"assignment":
 			s.ordered(r.Value)
 			maps.Copy(ordered, s.truth.ordered)
@@ -185,6 +189,11 @@ func (s *site) settled() error {
 	}
 	if err := s.delivered(); err != nil {
 		return err
+	}
+	if s.w.cfg.Notes {
+		if why := s.noted(); why != "" {
+			return fmt.Errorf("T03: %s", why)
+		}
 	}
 	for _, name := range names {
 		if err := s.right(name); err != nil {

@@ -57,6 +57,9 @@ type Config struct {
 	Reboot     float64 // a start of the agent is one of the machine; 0: no machine knows its boots
 	FirstApply fleetsync.FirstApply
 
+	// Notes has the clusters keep the sites' notes. No disk is put back here, so none may say that it was.
+	Notes bool
+
 	// Rollouts moves the sites by rollouts instead of single orders. Skew is how far the clock of the second hub replica is ahead.
 	Rollouts bool
 	Skew     time.Duration

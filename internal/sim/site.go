@@ -31,6 +31,7 @@ type site struct {
 	refusing bool
 	told     bool // StoreSeen
 
+	note      []byte // in the cluster
 	installed map[bundle.Name]*installed
 	running   bool // an apply is under way
 	truth     truth
@@ -102,6 +103,7 @@ func (s *site) boot() {
 		Site: s.id, Agent: "sim", HubKeys: []ed25519.PublicKey{s.w.hub.key.Public().(ed25519.PublicKey)}, NewEpoch: fmt.Sprintf("%s-%d", s.id, s.disk.stores),
 		Seed: fmt.Sprintf("%s-%d", s.id, s.life), HeartBeat: s.w.cfg.HeartBeat, MaxPending: s.w.cfg.Pending,
 		FirstApply: s.w.cfg.FirstApply, Zone: zone,
+		NoteKey: s.w.noteKey(), Notebook: s.w.cfg.Notes,
 	})
 	in := fleetsync.Restored{Marks: maps.Clone(s.disk.marks), Boot: s.start(before)}
 	for _, key := range slices.Sorted(maps.Keys(s.disk.records)) {
@@ -121,6 +123,9 @@ func (s *site) boot() {
 	s.step(in)
 	if s.life != life {
 		return
+	}
+	if s.w.cfg.Notes {
+		s.readNote()
 	}
 	if s.linked {
 		s.mail(fleetsync.LinkChanged{Up: true})
@@ -263,6 +268,9 @@ func (s *site) carryOut(out fleetsync.Effects) {
 	}
 	if out.Run != nil && alive("before an apply") {
 		s.run(*out.Run)
+	}
+	if out.Keep != nil && alive("before a note") {
+		s.keepNote(*out.Keep)
 	}
 	for _, m := range out.Send {
 		if alive("before a message") {

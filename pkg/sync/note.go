@@ -313,11 +313,11 @@ func (e *Edge) openNote(now time.Time, place NotePlace, raw []byte, out *Effects
 // recall takes from a note of this site what the store does not know, and tells it.
 func (e *Edge) recall(now time.Time, place NotePlace, n Note, out *Effects) {
 	more := e.raiseMarks(now, n.Marks, out)
-	if n.Assignment > e.sequence() {
+	if n.Assignment > max(e.sequence(), e.note.last.Assignment) { // what an earlier life recalled was told then
 		more = append(more, fmt.Sprintf("assignment %d, here %d", n.Assignment, e.sequence()))
 	}
 	r := &e.note
-	number, fresh := r.Number, r.Number == 0 && e.assignment == nil && len(e.bundles) == 0
+	number := r.Number
 	if n.Number > number && len(more) == 0 {
 		more = append(more, "nothing that counts")
 	}
@@ -330,8 +330,8 @@ func (e *Edge) recall(now time.Time, place NotePlace, n Note, out *Effects) {
 		return
 	}
 	ev := Event{Kind: EventPutBack, Reason: ReasonPutBack, Message: fmt.Sprintf("%s knows more than the store, which was put back to an earlier time: note %d, here %d; ", place, n.Number, number)}
-	if fresh {
-		ev.Reason, ev.Message = ReasonNewStore, fmt.Sprintf("the store is a new one, and %s knows this site: note %d; ", place, n.Number)
+	if number == 0 {
+		ev.Reason, ev.Message = ReasonNewStore, fmt.Sprintf("%s knows more than the store, which never made a note, so it is a new one or from before there were notes: note %d; ", place, n.Number)
 	}
 	ev.Message += strings.Join(more[:min(len(more), maxRecalled)], "; ")
 	e.say(now, out, ev)
