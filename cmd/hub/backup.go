@@ -18,7 +18,7 @@ func newBackup() *cobra.Command {
 		Long: `Copy the store of a stopped hub into a new folder, with digests, sealed to the hub's key.
 
 A running hub makes backups by itself: holdfast-hub run --backup-to FOLDER. The keys in the data directory are not in a
-backup: they are secrets, and few. Keep a copy of them apart.`,
+backup: holdfast-hub recovery save writes them into a file of its own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" {
 				return usageError{errors.New("--to: a folder is needed")}

@@ -43,7 +43,7 @@ func newRoot() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newBackup(), newRestore(), newSettle(), newStore(), newNATSConfig(), newVersion())
+	root.AddCommand(newRun(), newBackup(), newRestore(), newRecovery(), newSettle(), newStore(), newNATSConfig(), newVersion())
 	for _, command := range root.Commands() {
 		command.Args = noArguments
 		for _, below := range command.Commands() {

@@ -196,23 +196,31 @@ func (o runOptions) config() (hub.Config, error) {
 	return cfg, err
 }
 
-// rootOfTrust reads what is published and the online keys.
-func (o runOptions) rootOfTrust(cfg *hub.Config) (err error) {
+// repository is the folder with what is published.
+func (o runOptions) repository() string {
 	repository := filepath.Join(o.trust, "tuf")
 	if _, err := os.Stat(repository); errors.Is(err, fs.ErrNotExist) {
-		repository = o.trust
+		return o.trust
 	}
-	if cfg.Trust, err = tuf.ReadRepository(os.DirFS(repository)); errors.Is(err, fs.ErrNotExist) {
+	return repository
+}
+
+func (o runOptions) onlineFiles() []string {
+	if len(o.onlineKeys) > 0 {
+		return o.onlineKeys
+	}
+	return []string{filepath.Join(o.trust, "online.key")}
+}
+
+// rootOfTrust reads what is published and the online keys.
+func (o runOptions) rootOfTrust(cfg *hub.Config) (err error) {
+	if cfg.Trust, err = tuf.ReadRepository(os.DirFS(o.repository())); errors.Is(err, fs.ErrNotExist) {
 		return missingTrust{fmt.Errorf("trust folder %s: %w", o.trust, err)}
 	}
 	if err != nil {
 		return fmt.Errorf("trust folder %s: %w", o.trust, err)
 	}
-	files := o.onlineKeys
-	if len(files) == 0 {
-		files = []string{filepath.Join(o.trust, "online.key")}
-	}
-	for _, file := range files {
+	for _, file := range o.onlineFiles() {
 		raw, err := readFile("online key", file, online.MaxFile)
 		if err != nil {
 			return missingKey{err}
