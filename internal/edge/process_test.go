@@ -365,13 +365,13 @@ func TestF03_KilledAtEveryPersistPoint(t *testing.T) {
 // TestF02_FlappingLinkThroughAProxy breaks every connection between agent and hub after a few kilobytes or a moment. What is ordered arrives, is
 // fetched and applied, and all that happened is at the hub once and in order, while the line goes on breaking.
 func TestF02_FlappingLinkThroughAProxy(t *testing.T) {
-	const edits = 40 // each of another object: what is edited again and again is a fight, and put back later and later
+	const edits = 130 // each of another object: what is edited again and again is a fight, and put back later and later
 	more := ""
 	for n := range edits {
 		more += manifestOf(fmt.Sprintf("more-%d", n), "1")
 	}
 	g := newGrounds(t, more)
-	for name, flaps := range map[string]fleet.Flaps{"bytes": {Bytes: 24 << 10}, "time": {After: 300 * time.Millisecond}, "both": {Bytes: 32 << 10, After: 500 * time.Millisecond}} {
+	for name, flaps := range map[string]fleet.Flaps{"bytes": {Bytes: 18 << 10}, "time": {After: 300 * time.Millisecond}, "both": {Bytes: 16 << 10, After: 500 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := g.open(t, "flapping-"+name)

@@ -77,7 +77,9 @@ func TestT23_DevicesOfOneImageBecomeSitesAndAStolenOneIsCutOff(t *testing.T) {
 	}
 	done := map[string]int{}
 	for _, r := range records {
-		done[r.What+" "+r.Outcome]++
+		if !strings.HasPrefix(r.Target, "dry run") {
+			done[r.What+" "+r.Outcome]++
+		}
 	}
 	if done["token create done"] != 1 || done["enrol pending"] != 2 || done["site revoke done"] != 1 {
 		t.Errorf("audit log: %v", done)
