@@ -60,6 +60,9 @@ func (r *Rollout) Decide(now time.Time) Decision {
 		d.wake(r.Grace)
 	case r.Phase == Running:
 		r.run(now, &d)
+		if r.Phase == Completed { // a site of an earlier wave may be due to be caught up at once
+			r.catchUp(now, &d)
+		}
 	case r.Phase == Completed:
 		r.catchUp(now, &d)
 	}

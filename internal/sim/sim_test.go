@@ -62,6 +62,15 @@ func TestP01P02P03P04P05P06P08_FleetUnderFaults(t *testing.T) {
 	t.Logf("%d worlds from seed %d", *seeds, *first)
 }
 
+// TestR09_WhoIsDueAtTheEndIsCaughtUpInTheSameDecision plays worlds in which a decision completed the rollout and left a site of an earlier wave to the next one.
+func TestR09_WhoIsDueAtTheEndIsCaughtUpInTheSameDecision(t *testing.T) {
+	for _, seed := range []uint64{420, 10104} {
+		if err := New(world(seed)).Run(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestSameSeedSameWorld is what makes a failing seed worth keeping.
 func TestSameSeedSameWorld(t *testing.T) {
 	for _, seed := range []uint64{77, 80, 135} {
