@@ -43,14 +43,14 @@ func TestClientAsksWhatTheContractSays(t *testing.T) {
 	})
 	ctx, ref := context.Background(), bundle.Ref{Name: "shop", Version: "1.2.3-rc.1+b5"}
 	for want, call := range map[string]func() error{
-		"GET /v1/version":                            func() error { _, err := client.Version(ctx); return err },
-		"GET /v1/bundles":                            func() error { _, err := client.Bundles(ctx); return err },
-		"GET /v1/bundles/shop/1.2.3-rc.1+b5":         func() error { _, err := client.Bundle(ctx, ref); return err },
-		"GET /v1/bundles/shop/1.2.3-rc.1+b5/file":    func() error { _, err := client.BundleFile(ctx, ref); return err },
-		"GET /v1/sites?labels=region+in+%28a%2Cb%29": func() error { _, err := client.Sites(ctx, "region in (a,b)"); return err },
-		"GET /v1/sites/shop-1":                       func() error { _, err := client.Site(ctx, "shop-1"); return err },
-		"GET /v1/drift?site=shop-1":                  func() error { _, err := client.Drift(ctx, "shop-1"); return err },
-		"GET /v1/drift":                              func() error { _, err := client.Drift(ctx, ""); return err },
+		"GET /v1/version":                                      func() error { _, err := client.Version(ctx); return err },
+		"GET /v1/bundles?limit=500":                            func() error { _, err := client.Bundles(ctx); return err },
+		"GET /v1/bundles/shop/1.2.3-rc.1+b5":                   func() error { _, err := client.Bundle(ctx, ref); return err },
+		"GET /v1/bundles/shop/1.2.3-rc.1+b5/file":              func() error { _, err := client.BundleFile(ctx, ref); return err },
+		"GET /v1/sites?labels=region+in+%28a%2Cb%29&limit=500": func() error { _, err := client.Sites(ctx, "region in (a,b)"); return err },
+		"GET /v1/sites/shop-1":                                 func() error { _, err := client.Site(ctx, "shop-1"); return err },
+		"GET /v1/drift?limit=500&site=shop-1":                  func() error { _, err := client.Drift(ctx, "shop-1"); return err },
+		"GET /v1/drift?limit=500":                              func() error { _, err := client.Drift(ctx, ""); return err },
 		"GET /v1/events?limit=5&since=2026-11-21T12%3A00%3A00Z&site=shop-1": func() error {
 			_, err := client.Events(ctx, EventQuery{Site: "shop-1", Since: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), Limit: 5})
 			return err
