@@ -148,7 +148,7 @@ func TestAnInstallationIsWrittenWithItsToken(t *testing.T) {
 func TestT15_NothingInstalledHasMoreThanItNeeds(t *testing.T) {
 	everything := []map[string]object{
 		kustomized(t, "hub"), kustomized(t, "edge"), charted(t, "helm/holdfast-edge", "holdfast-system", nil),
-		charted(t, "helm/holdfast-hub", "fleet", object{"podDisruptionBudget": object{"enabled": true}, "service": object{"type": "LoadBalancer"}, "storageClass": "fast",
+		charted(t, "helm/holdfast-hub", "fleet", object{"podDisruptionBudget": object{"enabled": true}, "service": object{"type": "LoadBalancer"}, "storageClass": "fast", "websocket": object{"enabled": true}, "storeKey": "hub-store-key",
 			"extraArgs": []any{"--nats-url=tls://nats:4222"}, "networkPolicy": object{"enabled": true, "egressPorts": []any{4222}}}),
 	}
 	pods, roles := 0, 0

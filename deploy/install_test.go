@@ -45,7 +45,7 @@ func TestInstallationsAreAcceptedByARealAPIServer(t *testing.T) {
 		"edge with a tenant":       merged(kustomized(t, "edge"), kustomized(t, filepath.Join("edge", "tenant"))),
 		"chart of the hub": merged(
 			map[string]object{"fleet": {"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "fleet", "labels": object{"pod-security.kubernetes.io/enforce": "restricted"}}}},
-			charted(t, "helm/holdfast-hub", "fleet", object{"podDisruptionBudget": object{"enabled": true}, "service": object{"type": "LoadBalancer"}, "storageClass": "fast",
+			charted(t, "helm/holdfast-hub", "fleet", object{"podDisruptionBudget": object{"enabled": true}, "service": object{"type": "LoadBalancer"}, "storageClass": "fast", "websocket": object{"enabled": true}, "storeKey": "hub-store-key",
 				"extraArgs": []any{"--nats-url=tls://nats:4222"}, "networkPolicy": object{"enabled": true, "egressPorts": []any{4222}}})),
 	} {
 		t.Run(name, func(t *testing.T) {
