@@ -44,13 +44,13 @@ func (e *Edge) reached(now, asked time.Time, out *Effects) {
 	}
 }
 
-// proven lets what was applied count as good, also where another order is wanted by now.
+// proven lets what was applied count as good, also where another order is wanted by now. What this life has not put there yet may be half there.
 func (e *Edge) proven(now time.Time, name bundle.Name, h *held, asked time.Time, out *Effects) {
-	if h.Intent != nil || h.Applied == nil || h.Applied.Confirm == 0 || asked.Before(h.confirmFrom) {
+	if h.Intent != nil || h.Applied == nil || h.Applied.Confirm == 0 || h.watched != h.Applied.Spec || asked.Before(h.confirmFrom) {
 		return
 	}
 	h.Applied.Confirm = 0
-	if h.Confirm == nil && h.healthy && h.watched == h.Applied.Spec {
+	if h.Confirm == nil && h.healthy {
 		h.Good, h.Current, h.CurrentDigest = h.Applied, h.Applied.Bundle.Version, h.Applied.Bundle.Digest
 	}
 	e.enter(now, name, h, h.Phase, h.Reason, h.Message, out)

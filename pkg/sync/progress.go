@@ -347,6 +347,9 @@ func (e *Edge) resumed(now time.Time, in Ran, h *held, out *Effects) {
 	if o := h.resumable(); o != nil && o.Spec == in.Spec {
 		o.Begun = false
 	}
+	if h.Intent == nil && h.Applied != nil && h.Applied.Spec == in.Spec && h.Applied.Confirm > 0 { // put there again: what the hub answered before proves nothing
+		h.confirmFrom, e.fresh.askAt, e.helloAt = now, now, now
+	}
 	if h.Intent == nil || h.Intent.Spec != in.Spec {
 		return
 	}
