@@ -296,17 +296,7 @@ func (u *unlocked) rewrite(ctx context.Context, o bus.ServerOptions, from vault.
 
 // room refuses to begin a copy that the disk does not hold: what is brought over, and the copy made of it.
 func (u *unlocked) room() error {
-	var size int64
-	err := filepath.WalkDir(u.path(storeFolder), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	})
+	size, err := wholefile.Size(u.path(storeFolder))
 	if err != nil {
 		return fmt.Errorf("store: encrypt: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/holdfast-fleet/holdfast/internal/wholefile"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -249,17 +249,7 @@ func copyAll(from, to *badger.DB) error {
 
 // roomForCopy refuses to begin a copy that would not leave the reserve.
 func (s *Store) roomForCopy() error {
-	var size int64
-	err := filepath.WalkDir(filepath.Join(s.dir, dbDir), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	})
+	size, err := wholefile.Size(filepath.Join(s.dir, dbDir))
 	if err != nil {
 		return err
 	}

@@ -77,3 +77,18 @@ func Cause(err error) error {
 	}
 	return err
 }
+
+// Size is how many bytes the files of a folder have together.
+func Size(dir string) (size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}

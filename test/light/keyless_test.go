@@ -34,16 +34,7 @@ const (
 // newKeylessFleet adds the identity and its authorities to the root of trust of a running fleet, as its owners do.
 func newKeylessFleet(t *testing.T, authorities *keyless.Sigstore) *keylessFleet {
 	t.Helper()
-	bin, remove, err := fleet.Build(filepath.Join("..", ".."))
-	must(t, err)
-	t.Cleanup(remove)
-	f, err := fleet.New(t.TempDir(), bin)
-	must(t, err)
-	t.Cleanup(f.Close)
-	must(t, f.StartHub(t.Context()))
-	_, dir := f.Bus()
-	hub, err := fleet.Admin(dir)
-	must(t, err)
+	f, hub := startFleet(t)
 	k := &keylessFleet{f, t, hub, New()}
 	t.Cleanup(k.crowd.Close)
 	must(t, k.crowd.Join(t.Context(), hub, keylessSite, nil))

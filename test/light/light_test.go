@@ -22,16 +22,7 @@ func TestF13_ACrowdComesBackToAKilledHub(t *testing.T) {
 		t.Skip("needs processes")
 	}
 	const sites, memory, patience = 150, 512, 5 * time.Minute // memory in MiB
-	bin, remove, err := fleet.Build(filepath.Join("..", ".."))
-	must(t, err)
-	t.Cleanup(remove)
-	f, err := fleet.New(t.TempDir(), bin)
-	must(t, err)
-	t.Cleanup(f.Close)
-	must(t, f.StartHub(t.Context()))
-	_, dir := f.Bus()
-	hub, err := fleet.Admin(dir)
-	must(t, err)
+	f, hub := startFleet(t)
 	crowd := New()
 	t.Cleanup(crowd.Close)
 	ids := make([]bundle.SiteID, sites)
@@ -77,6 +68,22 @@ func TestF13_ACrowdComesBackToAKilledHub(t *testing.T) {
 	if bytes.Contains(log, []byte("API queue limit reached")) {
 		t.Error("the bus dropped requests")
 	}
+}
+
+// startFleet is a fleet with a running hub, and its admin.
+func startFleet(t *testing.T) (*fleet.Fleet, *api.Client) {
+	t.Helper()
+	bin, remove, err := fleet.Build(filepath.Join("..", ".."))
+	must(t, err)
+	t.Cleanup(remove)
+	f, err := fleet.New(t.TempDir(), bin)
+	must(t, err)
+	t.Cleanup(f.Close)
+	must(t, f.StartHub(t.Context()))
+	_, dir := f.Bus()
+	hub, err := fleet.Admin(dir)
+	must(t, err)
+	return f, hub
 }
 
 func must(t *testing.T, err error) {
