@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/holdfast-fleet/holdfast/internal/apply"
+	"github.com/holdfast-fleet/holdfast/internal/edge"
 	"github.com/holdfast-fleet/holdfast/test/fleet"
 )
 
@@ -26,7 +27,7 @@ type survey map[string]metav1.ObjectMeta
 var unsteady = []string{"events", "endpoints", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses", "nodes", "csinodes.storage.k8s.io",
 	"pods.metrics.k8s.io", "nodes.metrics.k8s.io", "ipaddresses.networking.k8s.io"}
 
-// surveyOf lists everything the API server can list. An aggregated API that does not answer is left out.
+// surveyOf lists everything the API server can list, but for the note in which the agent keeps its counters. An aggregated API that does not answer is left out.
 func surveyOf(ctx context.Context, config *rest.Config) (survey, error) {
 	d, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
@@ -57,6 +58,9 @@ func surveyOf(ctx context.Context, config *rest.Config) (survey, error) {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			for _, o := range objects.Items {
+				if name == "configmaps" && strings.HasPrefix(o.Name, edge.NoteName+"-") {
+					continue // the agent's own, written as the site goes on
+				}
 				all[name+" "+strings.TrimPrefix(o.Namespace+"/"+o.Name, "/")] = o.ObjectMeta
 			}
 		}
