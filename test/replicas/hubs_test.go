@@ -383,7 +383,8 @@ func TestF09_ThreeHubsAndAFaultInARollout(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newTrio(t, 30)
+			t.Parallel() // most of it is waiting for leases to end
+			c := newTrio(t, 20)
 			id := c.begin()
 			if r := c.passed(id, 5); r.Phase != rollout.Running {
 				t.Fatalf("the rollout is %s before anything broke", r.Phase)
