@@ -74,13 +74,14 @@ func TestR07_AnAbortWinsAndTakesOffersBack(t *testing.T) {
 		if after := d.shops["shop-1"].have.Sequence; after <= before {
 			t.Errorf("withdrawn under %d after %d", after, before)
 		}
-		// shop-3 applied it before it heard.
+		// shop-3 applied it before it heard. It says so and does not look: the next state would take the place of this one.
 		s := d.shops["shop-3"]
 		s.mu.Lock()
 		s.mute = false
 		b := &s.bundles[0]
 		b.Phase, b.Current, b.CurrentDigest = fleetsync.PhaseCurrent, b.Desired, b.Digest
 		s.say(t.Context())
+		s.mute = true
 		s.mu.Unlock()
 		eventually(t, "the late success is kept for a rollback", func() bool {
 			e, err := d.client.ExplainRollout(t.Context(), r.ID)
