@@ -25,7 +25,7 @@ func keyImpact(trust *verify.Trust, id verify.KeyID, catalog []api.Bundle) api.I
 	}
 	for _, b := range catalog {
 		if b.Key == string(id) {
-			impact.Sites += b.Sites
+			impact.Sites = max(impact.Sites, b.Sites-b.Current) // at least: the catalog does not say which sites
 			impact.Lose("bundle", string(b.Name)+"@"+string(b.Version), "", "sites that have not accepted it: it goes nowhere new; %d of %d sites that are assigned it run it and go on", b.Current, b.Sites)
 		}
 	}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -68,8 +69,21 @@ type hinted struct {
 func (h hinted) Hint() string  { return h.hint }
 func (h hinted) Unwrap() error { return h.error }
 
+// filled has the parts that a test may replace.
+func (c Config) filled() Config {
+	if c.reach == nil {
+		c.reach = func(at *rest.Config) (apply.Cluster, error) { return kube.Connect(at) }
+	}
+	if c.watched == nil {
+		c.watched = c.readWatchdog
+	}
+	c.trial = cmp.Or(c.trial, trialLeast)
+	return c
+}
+
 // Main runs an agent until ctx ends.
 func Main(ctx context.Context, c Config) error {
+	c = c.filled()
 	who, err := become(ctx, c)
 	if errors.Is(err, errStopped) {
 		return nil
@@ -87,12 +101,6 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if c.watched == nil {
-		c.watched = c.readWatchdog
-	}
-	if c.trial == 0 {
-		c.trial = trialLeast
-	}
 	var later storekey.Ring // for a store that is encrypted when the trial is over
 	if c.onTrial(ctx) {
 		c.Log.Info("the store stays in the clear until the watchdog has judged this agent: the one before could not open it encrypted")
@@ -102,79 +110,107 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if memory != nil {
-			memory.close(c.Log)
-		}
-	}()
 	if err := settle(ctx, source, ring); err != nil {
 		c.Log.Warn("the key from before stays beside the new one: the store does not need it", zap.Error(err))
 	}
-	var metrics *Metrics
-	if c.MetricsAt != "" {
-		metrics = NewMetrics(c.Dir)
-		at, stop, err := metrics.serve(c.MetricsAt)
-		if err != nil {
-			return err
-		}
-		defer stop()
-		c.Log.Info("metrics", zap.String("at", at))
-	}
-	if c.reach == nil {
-		c.reach = func(at *rest.Config) (apply.Cluster, error) { return kube.Connect(at) }
-	}
-	cluster, err := c.reach(c.Cluster)
+	around, leave, err := c.surround(ctx, who)
 	if err != nil {
-		return hinted{fmt.Errorf("cluster: %w", err), "--kubeconfig must name a file with an address and credentials of this site's cluster"}
+		memory.close(c.Log)
+		return err
 	}
-	var announce *announcer
+	defer leave()
+	c.Log.Info("holdfast-edge", zap.String("version", buildinfo.Version()), zap.String("site", string(who.file.Site)), zap.String("cluster", c.Cluster.Host))
+	return c.lives(ctx, around, memory, later)
+}
+
+// surroundings are what an agent has besides its memory, for all its lives.
+type surroundings struct {
+	who      *identity
+	cluster  apply.Cluster
+	metrics  *Metrics   // nil: none
+	announce *announcer // nil: none
+}
+
+// surround starts what is beside the agent, until leave is called or ctx ends.
+func (c Config) surround(ctx context.Context, who *identity) (s surroundings, leave func(), err error) {
+	s.who, leave = who, func() {}
+	if s.cluster, err = c.reach(c.Cluster); err != nil {
+		return s, leave, hinted{fmt.Errorf("cluster: %w", err), "--kubeconfig must name a file with an address and credentials of this site's cluster"}
+	}
 	if c.Deployment != "" {
 		conn, err := kube.Connect(c.Cluster)
 		if err != nil {
-			return fmt.Errorf("cluster: %w", err)
+			return s, leave, fmt.Errorf("cluster: %w", err)
 		}
-		announce = newAnnouncer()
+		s.announce = newAnnouncer()
 		namespace, name, _ := strings.Cut(c.Deployment, "/")
-		go announce.run(ctx, who.file.Site, kube.Event{Namespace: namespace, Deployment: name}, conn.CreateEvent, c.Log)
+		go s.announce.run(ctx, who.file.Site, kube.Event{Namespace: namespace, Deployment: name}, conn.CreateEvent, c.Log)
 	}
-	c.Log.Info("holdfast-edge", zap.String("version", buildinfo.Version()), zap.String("site", string(who.file.Site)), zap.String("cluster", c.Cluster.Host))
-	for {
-		life, end := context.WithCancel(ctx)
-		over := make(chan bool, 1)
-		if !later.Empty() {
-			go func() {
-				over <- c.trialOver(life)
-				end()
-			}()
+	if c.MetricsAt != "" {
+		s.metrics = NewMetrics(c.Dir)
+		at, stop, err := s.metrics.serve(c.MetricsAt)
+		if err != nil {
+			return s, leave, err
 		}
-		err := live(life, c, who, memory, cluster, metrics, announce)
-		end()
+		leave = stop
+		c.Log.Info("metrics", zap.String("at", at))
+	}
+	return s, leave, nil
+}
+
+// lives is one life after another, each with what the one before left: after a store that holds what cannot be believed, and, where later has a key, with the
+// store encrypted once the watchdog's trial is over. It closes the memory.
+func (c Config) lives(ctx context.Context, s surroundings, m *memory, later storekey.Ring) error {
+	defer func() {
+		if m != nil {
+			m.close(c.Log)
+		}
+	}()
+	for {
+		over, err := c.life(ctx, s, m, !later.Empty())
 		var bad *unreadable
-		if !later.Empty() && <-over && ctx.Err() == nil && !errors.As(err, &bad) {
-			// As at a start: what the agent knows is in its store, and it goes on from there.
-			memory.close(c.Log)
-			memory = nil
-			next, err := remember(c, later, sealOf(who.key))
-			if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case errors.As(err, &bad):
+			m.damage = ""
+			if err := m.setAside(bad); err != nil {
 				return err
 			}
-			memory, later = next, storekey.Ring{}
+		case !over:
+			return err
+		default: // as at a start: what the agent knows is in its store, and it goes on from there
+			m.close(c.Log)
+			if m, err = remember(c, later, sealOf(s.who.key)); err != nil {
+				return err
+			}
+			later = storekey.Ring{}
 			c.Log.Info("the watchdog's trial of this agent is over", zap.Bool("storeEncrypted", store.Encrypted(c.keyed().store())))
-			continue
-		}
-		if ctx.Err() != nil || !errors.As(err, &bad) {
-			return err
-		}
-		memory.damage = ""
-		if err := memory.setAside(bad); err != nil {
-			return err
 		}
 	}
 }
 
+// life is one life; where the agent is on trial it ends when that is over.
+func (c Config) life(ctx context.Context, s surroundings, m *memory, onTrial bool) (over bool, err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	judged := make(chan bool, 1)
+	if onTrial {
+		go func() {
+			judged <- c.trialOver(ctx)
+			end()
+		}()
+	} else {
+		judged <- false
+	}
+	err = live(ctx, c, s, m)
+	end()
+	return <-judged, err
+}
+
 // live is the agent with one store: until ctx ends, or until the store turns out to hold what cannot be believed.
-func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply.Cluster, metrics *Metrics, announce *announcer) error {
-	site := who.file
+func live(ctx context.Context, c Config, s surroundings, m *memory) error {
+	who, site := s.who, s.who.file
 	unbelieved, err := who.trust.Restore(m.store)
 	if err != nil {
 		return &unreadable{err}
@@ -187,7 +223,7 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 		return fmt.Errorf("site %s: %w", site.Site, err)
 	}
 	defer disconnect()
-	notebook, err := c.notebook(cluster, site.Site)
+	notebook, err := c.notebook(s.cluster, site.Site)
 	if err != nil {
 		return err
 	}
@@ -197,8 +233,8 @@ func live(ctx context.Context, c Config, who *identity, m *memory, cluster apply
 	}
 	return New(Options{
 		Site: site, Trust: who.trust, Signatures: cosign.Verifier{}, Store: m.store, Link: hub,
-		Workloads: metrics.measured(NewWorkloads(cluster, c.Policy, m.store, c.Log).Opening(sealing.Open)), Metrics: metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
-		Announce: announce.tell, Notebook: notebook, Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
+		Workloads: s.metrics.measured(NewWorkloads(s.cluster, c.Policy, m.store, c.Log).Opening(sealing.Open)), Metrics: s.metrics, Marks: m.anchored.Counters, SaveMarks: m.saveMarks,
+		Announce: s.announce.tell, Notebook: notebook, Damage: m.damage, Key: who.key, FirstApply: c.FirstApply, Metered: c.Metered, Dir: c.Dir, Version: buildinfo.Version(), Epoch: newEpoch(), Log: c.Log,
 		// Applying takes several times the memory that keeping does, and the runtime by itself would hold on to it.
 		Rest: debug.FreeOSMemory,
 	}).Run(ctx)

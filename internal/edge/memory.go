@@ -66,10 +66,13 @@ func remember(c Config, ring storekey.Ring, own seal) (_ *memory, err error) {
 		m.options.Key, m.options.Former = nil, nil
 		m.store, err = m.openStore(m.anchored.StoreHead)
 	}
-	if err == nil && errors.Is(file.Doubt(), anchor.ErrUnsealed) {
+	if err != nil {
+		return nil, explained(err, c.Dir)
+	}
+	if errors.Is(file.Doubt(), anchor.ErrUnsealed) {
 		m.anchored = m.doubted(m.anchored)
 	}
-	return m, explained(err, c.Dir)
+	return m, nil
 }
 
 // doubted is what is believed of an anchor without the site's seal: all of it after an agent that made none, and nothing once the store knows of one that did.
@@ -134,11 +137,14 @@ func (m *memory) saveMarks(marks verify.Counters) error {
 }
 
 func (m *memory) close(log *zap.Logger) {
+	defer m.anchor.Close()
+	if m.store == nil { // none could be begun in the place of a damaged one
+		return
+	}
 	if err := m.saveMarks(m.anchored.Counters); err != nil {
 		log.Warn("anchor", zap.Error(err))
 	}
 	if err := m.store.Close(); err != nil {
 		log.Warn("store", zap.Error(err))
 	}
-	_ = m.anchor.Close()
 }

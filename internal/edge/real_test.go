@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/holdfast-fleet/holdfast/internal/kube"
+	"github.com/holdfast-fleet/holdfast/internal/store"
 	"github.com/holdfast-fleet/holdfast/internal/storekey"
 	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
@@ -262,6 +264,24 @@ func TestF07_RecordThatCannotBeRead(t *testing.T) {
 	if err := m.store.Commit(fleetsync.Record{Key: "x", Value: []byte("y")}); err != nil {
 		t.Errorf("the new store: %v", err)
 	}
+}
+
+// Where no new store can be begun in the place of a damaged one, the agent ends with the reason.
+func TestF07_NoRoomForANewStoreIsAnError(t *testing.T) {
+	opens := 0
+	m, err := remember(Config{Dir: t.TempDir(), ReserveBytes: 1 << 20, Log: zap.NewNop(), open: func(o store.Options) (opened, error) {
+		if opens++; opens > 1 {
+			return nil, fleetsync.ErrNoSpace
+		}
+		return store.Open(o)
+	}}, aRing, sealOf(newLife(t).desk.site))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.setAside(errors.New("damaged")); !errors.Is(err, fleetsync.ErrNoSpace) {
+		t.Errorf("set aside: %v", err)
+	}
+	m.close(zap.NewNop())
 }
 
 // aRing has the key of the stores of tests.

@@ -37,10 +37,7 @@ func destroys[In, Out any](h *Hub, pattern string, least access.Role, reach reac
 func foreseenOf[In any](parameter string, foresee func(r *http.Request, name string, request In) (api.Impact, error)) endpoint[api.Impact] {
 	return func(w http.ResponseWriter, r *http.Request) (impact api.Impact, err error) {
 		name := r.PathValue(parameter)
-		var request In
-		if _, none := any(request).(struct{}); !none {
-			request, err = decodeRequest[In](w, r)
-		}
+		request, err := bodyOf[In](w, r)
 		if err == nil {
 			impact, err = foresee(r, name, request)
 		}

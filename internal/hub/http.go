@@ -163,6 +163,14 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
+// bodyOf is the request of an endpoint; one whose requests are empty reads none.
+func bodyOf[In any](w http.ResponseWriter, r *http.Request) (request In, err error) {
+	if _, none := any(request).(struct{}); none {
+		return request, nil
+	}
+	return decodeRequest[In](w, r)
+}
+
 // decodeRequest reads a JSON body strictly.
 func decodeRequest[T any](w http.ResponseWriter, r *http.Request) (request T, err error) {
 	body, err := readBody(w, r, api.MaxRequest)

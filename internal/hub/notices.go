@@ -135,21 +135,30 @@ func shortHash(text string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// raised are the conditions that were not told yet, and the keys of all that hold. What holds no more is told again when it comes back.
-func raised(told []string, all []condition) (fresh []condition, keys []string) {
+// toldKeys are of the conditions that were told and still hold: of each the first bytes of its key's hash, so that those of a whole fleet fit one record.
+type toldKeys []byte
+
+const (
+	toldSize = 8      // bytes of one
+	maxTold  = 50_000 // conditions that are known at one time; more are told when some of these end
+)
+
+// raised are the conditions that were not told yet, and all that are told then. What holds no more is told again when it comes back.
+func raised(before toldKeys, all []condition) (fresh []condition, now toldKeys) {
 	known := map[string]bool{}
-	for _, key := range told {
-		known[key] = true
+	for hash := range slices.Chunk(before, toldSize) {
+		known[string(hash)] = true
 	}
-	for _, c := range all {
-		if !known[c.key] {
+	all = slices.SortedFunc(slices.Values(all), func(a, b condition) int { return strings.Compare(a.key, b.key) })
+	all = slices.CompactFunc(all, func(a, b condition) bool { return a.key == b.key })
+	for _, c := range all[:min(len(all), maxTold)] {
+		hash := sha256.Sum256([]byte(c.key))
+		if !known[string(hash[:toldSize])] {
 			fresh = append(fresh, c)
 		}
-		keys = append(keys, c.key)
+		now = append(now, hash[:toldSize]...)
 	}
-	slices.SortFunc(fresh, func(a, b condition) int { return strings.Compare(a.key, b.key) })
-	slices.Sort(keys)
-	return fresh, slices.Compact(keys)
+	return fresh, now
 }
 
 // noticesFor are what a receiver is told of conditions: those it asked for, and many of a kind as one.
@@ -220,9 +229,14 @@ func (o *outgoing) due(now time.Time) bool { return len(o.Queue) > 0 && !now.Bef
 // batch is what the next message holds.
 func (o *outgoing) batch() []api.Notice { return o.Queue[:min(len(o.Queue), maxBatch)] }
 
-// sent says that the batch was taken.
-func (o *outgoing) sent(now time.Time, batch int) {
-	o.Queue, o.Dropped, o.Tries, o.Error, o.Sent, o.Next = slices.Clone(o.Queue[batch:]), 0, 0, "", now.UTC().Truncate(time.Second), time.Time{}
+// sent takes out a batch that was taken. Somebody may have added to the queue since it was sent, and a full queue may have dropped of it.
+func (o *outgoing) sent(now time.Time, batch []api.Notice) {
+	taken := map[string]bool{}
+	for _, n := range batch {
+		taken[n.ID] = true
+	}
+	left := slices.DeleteFunc(slices.Clone(o.Queue), func(n api.Notice) bool { return taken[n.ID] })
+	*o = outgoing{Queue: left, Sent: now.UTC().Truncate(time.Second)}
 }
 
 // failed puts the next try off: twice as long each time, and never at the same moment as everybody else's.

@@ -43,6 +43,33 @@ func TestAnOutageIsOneNotice(t *testing.T) {
 	}
 }
 
+// A fleet that is silent as a whole is told of once: what was told of it fits one record, and of more than fits nothing is told again and again.
+func TestP07_WhatWasToldOfAWholeFleetFitsItsRecord(t *testing.T) {
+	var all []condition
+	for i := range 60_000 {
+		site := fmt.Sprintf("shop-%056d", i)
+		all = append(all, condition{key: "offline/" + site + "/60/1795778141", kind: api.NoticeOffline, subject: site, minutes: 60})
+	}
+	fresh, told := raised(nil, all)
+	if len(fresh) != maxTold {
+		t.Errorf("%d are told, want %d", len(fresh), maxTold)
+	}
+	raw, err := json.Marshal(toldRecord{told})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read toldRecord
+	if err := decodeRecord(raw, &read); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := raised(read.Told, all); len(again) != 0 {
+		t.Errorf("%d are told again", len(again))
+	}
+	if more, _ := raised(read.Told, all[1000:]); len(more) != 1000 {
+		t.Errorf("%d are told once there is room, want 1000", len(more))
+	}
+}
+
 func TestAReceiverIsToldWhatItAskedFor(t *testing.T) {
 	all := append(offlineConditions(2), condition{key: "a", kind: api.NoticeClone, subject: "shop-1", text: "two"}, condition{key: "b", kind: api.NoticeOffline, subject: "shop-9", minutes: 5})
 	for _, c := range []struct {
@@ -99,7 +126,7 @@ func TestAQueueIsBoundedAndTriesRest(t *testing.T) {
 	if o.Next.Sub(now) > longestPause || o.Tries != 30 {
 		t.Errorf("%d tries", o.Tries)
 	}
-	o.sent(now, 2)
+	o.sent(now, o.Queue[:2])
 	if o.Dropped != 0 || o.Error != "" || o.Tries != 0 || o.Queue[0].ID != "9" || !o.due(now) {
 		t.Errorf("%+v", o.Queue[:2])
 	}
