@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-fleet/holdfast/internal/api"
+	"github.com/holdfast-fleet/holdfast/pkg/bundle"
 	fleetsync "github.com/holdfast-fleet/holdfast/pkg/sync"
 )
 
@@ -31,6 +32,30 @@ func TestP08_AMeteredSiteIsNotSilentTooEarly(t *testing.T) {
 			if site, _ := view.Site(noon.Add(at), "shop-1"); site.Freshness != want {
 				t.Errorf("every %d s, after %s: %s, want %s", c.seconds, at, site.Freshness, want)
 			}
+		}
+	}
+}
+
+// TestP08_TheLeaderLooksAtAMeteredSiteWhenItFallsSilent, and not again and again from the time at which another one would.
+func TestP08_TheLeaderLooksAtAMeteredSiteWhenItFallsSilent(t *testing.T) {
+	view := viewOf(t)
+	state := stateAt(1)
+	state.Metered, state.HeartBeat = true, 300
+	if _, err := view.Fold(received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), noon)); err != nil {
+		t.Fatal(err)
+	}
+	s := newRollouts(&Hub{cfg: Config{HeartBeat: view.heartBeat}, view: view})
+	s.watch(noon, "shop-1")
+	for _, c := range []struct {
+		minutes, looked int
+	}{{3, 0}, {9, 0}, {11, 1}} {
+		now, dirty := minute(c.minutes), map[bundle.SiteID]bool{}
+		s.expire(now, dirty)
+		if len(dirty) != c.looked {
+			t.Errorf("after %d minutes %d sites are looked at, want %d", c.minutes, len(dirty), c.looked)
+		}
+		if next := s.nextExpiry(); !next.IsZero() && !next.After(now) {
+			t.Errorf("after %d minutes the next look is at %s already", c.minutes, next)
 		}
 	}
 }

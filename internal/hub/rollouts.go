@@ -487,7 +487,7 @@ func (s *rollouts) join(now time.Time, l *led, id bundle.SiteID, selectors map[s
 // watch remembers when a connected site will count as away.
 func (s *rollouts) watch(now time.Time, id bundle.SiteID) {
 	if site, known := s.hub.view.sites[id]; known && site.connected(now, s.hub.cfg.HeartBeat) {
-		s.silent.put(id, site.ingest.Heard().Add(2*s.hub.cfg.HeartBeat))
+		s.silent.put(id, site.silentAfter(s.hub.cfg.HeartBeat))
 	}
 }
 
@@ -511,7 +511,7 @@ func (s *rollouts) expire(now time.Time, dirty map[bundle.SiteID]bool) {
 			continue
 		}
 		if site.connected(now, h.cfg.HeartBeat) { // heard since
-			s.silent.put(id, site.ingest.Heard().Add(2*h.cfg.HeartBeat))
+			s.silent.put(id, site.silentAfter(h.cfg.HeartBeat))
 		} else if _, there := dirty[id]; !there {
 			dirty[id] = false
 		}

@@ -431,15 +431,14 @@ func (s *siteView) summary(now time.Time, heartBeat time.Duration) api.Site {
 	return summary
 }
 
-// beat is how often the site says hello, where the hub asks for hellos that often.
-func (s *siteView) beat(asked time.Duration) time.Duration {
+// silentAfter is until when the site counts as connected where nothing more is heard of it.
+func (s *siteView) silentAfter(heartBeat time.Duration) time.Time {
 	state, _ := s.ingest.Snapshot()
-	return state.Beat(asked)
+	return state.SilentAfter(s.ingest.Heard(), heartBeat)
 }
 
 func (s *siteView) connected(now time.Time, heartBeat time.Duration) bool {
-	heard := s.ingest.Heard()
-	return !s.absent && !heard.IsZero() && now.Sub(heard) <= 2*s.beat(heartBeat)
+	return !s.absent && !s.ingest.Heard().IsZero() && !now.After(s.silentAfter(heartBeat))
 }
 
 // freshness is of the snapshot as much as of the site: a site that says hello with a newer snapshot than the hub holds makes the held one stale.

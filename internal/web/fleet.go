@@ -97,7 +97,7 @@ func cellOf(now time.Time, heartBeat time.Duration, site api.Site, standing api.
 	}
 	c.Age, c.Since = api.Age(now, *site.LastSeen), max(0, int(now.Sub(*site.LastSeen).Seconds()))
 	if site.Freshness == api.Fresh {
-		c.Left = max(1, int(site.LastSeen.Add(2*site.State.Beat(heartBeat)).Sub(now).Seconds()))
+		c.Left = max(1, int(site.State.SilentAfter(*site.LastSeen, heartBeat).Sub(now).Seconds()))
 	}
 	return c
 }

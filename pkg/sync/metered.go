@@ -63,6 +63,11 @@ func (s *State) Beat(asked time.Duration) time.Duration {
 	return max(asked, min(time.Duration(min(s.HeartBeat, int(MaxHeartBeat/time.Second)))*time.Second, MaxHeartBeat))
 }
 
+// SilentAfter is until when a site that was heard counts as there: for two of its heartbeats. A nil State is a site that has told nothing.
+func (s *State) SilentAfter(heard time.Time, asked time.Duration) time.Time {
+	return heard.Add(2 * s.Beat(asked))
+}
+
 // tooEarly says why a bundle is not fetched yet.
 func (e *Edge) tooEarly(now time.Time, h *held) hold {
 	b := h.Want.Bundle
