@@ -44,6 +44,9 @@ func TestP08_TheLeaderLooksAtAMeteredSiteWhenItFallsSilent(t *testing.T) {
 	if _, err := view.Fold(received(fleetsync.StateSubject("shop-1"), sealed(t, fleetsync.TypeState, state, keyShop), noon)); err != nil {
 		t.Fatal(err)
 	}
+	if f, _ := view.Facts(noon, "shop-1", "shop", nil); f.Patience != 8*time.Minute {
+		t.Errorf("the engine is patient with it for %s, want 8m", f.Patience)
+	}
 	s := newRollouts(&Hub{cfg: Config{HeartBeat: view.heartBeat}, view: view})
 	s.watch(noon, "shop-1")
 	for _, c := range []struct {

@@ -60,7 +60,7 @@ func (v *View) Facts(now time.Time, id bundle.SiteID, name bundle.Name, manifest
 	}
 	f := rollout.Facts{
 		Site: id, Labels: site.record.Labels, Region: site.record.Labels[labelRegion], Zone: zoneOf(site.record.Labels),
-		LastSeen: site.ingest.Heard(), Connected: site.connected(now, v.heartBeat),
+		LastSeen: site.ingest.Heard(), Connected: site.connected(now, v.heartBeat), Patience: site.silentAfter(v.heartBeat).Sub(site.ingest.Heard()) - 2*v.heartBeat,
 		Cordoned: site.record.Cordoned != nil,
 	}
 	state, _ := site.ingest.Snapshot()

@@ -12,11 +12,16 @@ import (
 // or reverted on top (R14).
 func (r *Rollout) darkAt(i int, f *Facts) time.Time {
 	s := &r.Sites[i]
-	limit := *r.Plan.Spec.Offline.DarkAfter
+	limit := r.silence(f)
 	if s.Outcome == Applying && r.Bundle.AffectsConnectivity {
 		limit += r.Bundle.ConfirmWithin
 	}
 	return limit.after(r.lastHeard(i, f))
+}
+
+// silence is how long a site may be silent.
+func (r *Rollout) silence(f *Facts) Duration {
+	return *r.Plan.Spec.Offline.DarkAfter + Duration(f.Patience)
 }
 
 // lastHeard is from when silence counts: never from before the offer, the grace after a hub's start, or a resume.
@@ -74,7 +79,8 @@ func (r *Rollout) blame(now time.Time, d *Decision, sites []int) {
 	var failed, unclear []int
 	var alive, all int
 	for _, i := range sites {
-		a, n := control.report(now, r.lastHeard(i, &r.index.facts.members[i]), r.Sites[i].Region, time.Duration(*r.Plan.Spec.Offline.DarkAfter))
+		f := &r.index.facts.members[i]
+		a, n := control.report(now, r.lastHeard(i, f), r.Sites[i].Region, time.Duration(r.silence(f)))
 		alive, all = max(alive, a), max(all, n)
 		if a > 0 && 2*a >= n {
 			failed = append(failed, i)

@@ -17,8 +17,10 @@ type Facts struct {
 	// ClockUntrusted says that the site does not know the time: it starts nothing that has a window (R17).
 	ClockUntrusted bool
 	LastSeen       time.Time // hub's clock; zero: never
-	Connected      bool      // heard from within two heartbeat times
-	Cordoned       bool
+	// Patience is how much longer than others the site may be silent, because it says hello more rarely: its line costs by the byte.
+	Patience  time.Duration
+	Connected bool // heard from within two heartbeat times
+	Cordoned  bool
 	// Current is what the site runs of this bundle, by its last report; the zero value is nothing.
 	Current Version
 	// Unresolved is the digest of an earlier offer of this bundle whose outcome is unknown (R16).

@@ -107,6 +107,19 @@ func TestR03_DarkWhileApplying(t *testing.T) {
 			t.Fatalf("%s %s", s.Outcome, s.Why)
 		}
 	})
+	t.Run("a site that says hello more rarely is given its time", func(t *testing.T) {
+		w := start(t, twoWaves, shops(6))
+		w.fleet["shop-00000"].Patience = 48 * time.Minute
+		w.decide()
+		w.say(fleetsync.PhaseApplying, "shop-00000")
+		w.mute["shop-00000"] = true
+		w.wait(62 * time.Minute)
+		if s, _ := w.r.Site("shop-00000"); s.Outcome != Applying {
+			t.Fatalf("%s %s", s.Outcome, s.Why)
+		}
+		w.wait(2 * time.Minute)
+		w.wantMove(MoveDark)
+	})
 	t.Run("inconclusive where everybody is dark", func(t *testing.T) {
 		w := start(t, twoWaves, shops(6))
 		w.decide()
